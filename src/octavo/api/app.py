@@ -1,0 +1,109 @@
+"""The application of one model server: routes, error answers and the middleware around them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+
+from octavo.api.errors import (
+    ClientGoneError,
+    HTTPError,
+    answer_client_gone,
+    answer_http_exception,
+    answer_octavo_error,
+)
+from octavo.api.generation_config import GenerationDefaults
+from octavo.api.middleware import Authentication, BodyLimit, ReadinessGate, RequestContext
+from octavo.api.openai.chat import chat_router
+from octavo.api.openai.completions import completion_router
+from octavo.api.openai.models import models_router
+from octavo.api.openai.requests import ChatCompletionRequest, CompletionRequest
+from octavo.api.openai.responses import ChatChunk, ChatCompletion, Completion, ModelCard, ModelList
+from octavo.api.openai.service import ModelService
+from octavo.api.ops import (
+    DetokenizedPrompt,
+    DetokenizeRequest,
+    Status,
+    TokenizeRequest,
+    Tokens,
+    Version,
+    health_router,
+    tokenizer_router,
+)
+from octavo.api.readiness import Readiness
+from octavo.api.schema import describe
+from octavo.config import ServerConfig
+from octavo.engine.async_llm import AsyncLLM
+from octavo.errors import OctavoError
+from octavo.models.hub import resolve_model
+from octavo.observe.metrics import EngineMetrics
+from octavo.text import ChatTemplate, load_chat_template
+from octavo.version import __version__
+
+
+def create_app(
+    llm: AsyncLLM, config: ServerConfig, metrics: EngineMetrics, readiness: Readiness | None = None
+) -> FastAPI:
+    """Make the ASGI application that serves ``llm``; starting and stopping the engine is the caller's part.
+
+    Args:
+        readiness: lets the caller say that the server is stopping.
+
+    Raises:
+        ConfigError: ``config.chat_template`` cannot be read.
+        ModelError: the model's generation_config.json is broken.
+    """
+    readiness = readiness or Readiness(llm)
+    service = ModelService(
+        llm,
+        names=config.served_model_name or [config.model],
+        chat_template=_chat_template(llm, config),
+        defaults=GenerationDefaults.from_directory(_model_directory(config)),
+    )
+    app = FastAPI(
+        title="Octavo",
+        version=__version__,
+        description="An OpenAI-compatible server for one language model.",
+        docs_url=None,
+        redoc_url=None,
+    )
+    for router in (
+        chat_router(service),
+        completion_router(service),
+        models_router(service),
+        tokenizer_router(service),
+        health_router(readiness, metrics),
+    ):
+        app.include_router(router)
+    describe(
+        app,
+        [ChatCompletionRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest],
+        [ChatCompletion, ChatChunk, Completion, ModelList, ModelCard, Tokens, DetokenizedPrompt, Status, Version],
+    )
+    app.add_exception_handler(OctavoError, answer_octavo_error)
+    app.add_exception_handler(HTTPError, answer_octavo_error)
+    app.add_exception_handler(ClientGoneError, answer_client_gone)
+    app.add_exception_handler(HTTPException, answer_http_exception)
+    _add_middleware(app, readiness, config)
+    return app
+
+
+def _add_middleware(app: FastAPI, readiness: Readiness, config: ServerConfig) -> None:
+    """From the inside out: what is added last sees a request first."""
+    app.add_middleware(BodyLimit, max_request_bytes=config.max_request_bytes)
+    app.add_middleware(ReadinessGate, unavailable=readiness.unavailable_reason)
+    if config.api_key:
+        app.add_middleware(Authentication, api_keys=config.api_key)
+    app.add_middleware(RequestContext)
+
+
+def _model_directory(config: ServerConfig) -> Path:
+    return resolve_model(config.model, revision=config.revision, weights=config.load_format != "dummy")
+
+
+def _chat_template(llm: AsyncLLM, config: ServerConfig) -> ChatTemplate | None:
+    if config.chat_template is None:
+        return llm.tokenizer.chat_template
+    return llm.tokenizer.make_chat_template(load_chat_template(config.chat_template), origin="--chat-template")

@@ -1,0 +1,172 @@
+"""One server process from start to end: HTTP answers while the engine comes up, and while it finishes what it has."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from octavo.api.readiness import Readiness
+from octavo.config import ServerConfig
+from octavo.engine.async_llm import AsyncLLM
+from octavo.observe.logging import set_up_logging
+from octavo.observe.metrics import EngineMetrics
+
+if TYPE_CHECKING:
+    import uvicorn
+    from fastapi import FastAPI
+
+    from octavo.engine.messages import EngineReady
+
+_FLUSH_TIMEOUT_S = 5
+
+
+class _StopSignals:
+    """The first SIGTERM or SIGINT asks for an orderly end, the second for one at once."""
+
+    def __init__(self) -> None:
+        self.first = asyncio.Event()
+        self.second = asyncio.Event()
+        self.last_signal = 0
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        signals = (signal.SIGTERM, signal.SIGINT)
+        for number in signals:
+            loop.add_signal_handler(number, self._take, number)
+        try:
+            yield
+        finally:
+            for number in signals:
+                loop.remove_signal_handler(number)
+
+    def _take(self, number: int) -> None:
+        self.last_signal = number
+        (self.second if self.first.is_set() else self.first).set()
+
+
+async def run_server(config: ServerConfig, listener: socket.socket) -> int:
+    """Serve on a bound socket until a signal; return the exit code.
+
+    Raises:
+        ConfigError, ModelError: the engine cannot start with these settings or this model.
+        EngineDeadError: the engine ended while it started.
+    """
+    set_up_logging(config.log_level, "api")
+    metrics = EngineMetrics((config.served_model_name or [config.model])[0])
+    llm = AsyncLLM(config, metrics=metrics)
+    stop = _StopSignals()
+    with stop.watched():
+        starting = asyncio.create_task(llm.start())
+        await asyncio.sleep(0)  # the engine process is on its way before this process imports its own half
+        try:
+            from octavo.api.app import create_app
+
+            readiness = Readiness(llm)
+            app = create_app(llm, config, metrics, readiness)
+            return await _Server(config, listener, llm, app, readiness, stop).run(starting)
+        finally:
+            await _cancel(starting)
+            await llm.shutdown()
+
+
+class _Server:
+    """The HTTP server around an engine that is starting."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        listener: socket.socket,
+        llm: AsyncLLM,
+        app: FastAPI,
+        readiness: Readiness,
+        stop: _StopSignals,
+    ) -> None:
+        self._config = config
+        self._listener = listener
+        self._llm = llm
+        self._readiness = readiness
+        self._stop = stop
+        self._http = _http_server(app)
+
+    async def run(self, starting: asyncio.Task[EngineReady]) -> int:
+        """Serve until a signal, and end in good order."""
+        serving = asyncio.create_task(self._http.serve(sockets=[self._listener]))
+        stopping = asyncio.create_task(self._stop.first.wait())
+        try:
+            await _wait_for_any(starting, stopping, serving)
+            if starting.done():
+                starting.result()
+                self._announce()
+            await _wait_for_any(stopping, serving)
+            exit_code = await self._drain()
+            self._http.should_exit = True
+            await serving
+            return exit_code
+        finally:
+            self._http.force_exit = self._http.should_exit = True
+            await _cancel(stopping)
+            await asyncio.gather(serving, return_exceptions=True)
+
+    async def _drain(self) -> int:
+        """Let running requests finish, unless a second signal comes first."""
+        self._readiness.is_stopping = True
+        draining = asyncio.create_task(self._llm.shutdown(self._config.shutdown_timeout))
+        hurry = asyncio.create_task(self._stop.second.wait())
+        try:
+            await _wait_for_any(draining, hurry)
+            if draining.done():
+                draining.result()
+                return 0
+            self._http.force_exit = True
+            return 128 + self._stop.last_signal
+        finally:
+            await _cancel(draining, hurry)
+
+    def _announce(self) -> None:
+        host, port = self._listener.getsockname()[:2]
+        shown_host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+        url = f"http://{shown_host}:{port}"
+        key = " -H 'authorization: Bearer YOUR_KEY'" if self._config.api_key else ""
+        body = '{"messages": [{"role": "user", "content": "Hello!"}]}'
+        sys.stdout.write(
+            f"Octavo serves {self._config.model} at {url}\nTry it:\n"
+            f"  curl {url}/v1/chat/completions -H 'content-type: application/json'{key} -d '{body}'\n"
+        )
+        sys.stdout.flush()
+
+
+def _http_server(app: FastAPI) -> uvicorn.Server:
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            """Leave signals to ``_StopSignals``."""
+            yield
+
+    return Server(
+        uvicorn.Config(
+            app,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_FLUSH_TIMEOUT_S,
+        )
+    )
+
+
+async def _wait_for_any(*tasks: asyncio.Task[object]) -> None:
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+
+
+async def _cancel(*tasks: asyncio.Task[object]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

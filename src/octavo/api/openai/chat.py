@@ -1,0 +1,147 @@
+"""``POST /v1/chat/completions``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+from msgspec import UNSET
+
+from octavo.api.disconnect import run_until_disconnect
+from octavo.api.json_body import read_body
+from octavo.api.openai.logprobs import chat_logprobs
+from octavo.api.openai.messages import template_messages
+from octavo.api.openai.requests import ChatCompletionRequest
+from octavo.api.openai.responses import (
+    AnswerMessage,
+    ChatChoice,
+    ChatChunk,
+    ChatChunkChoice,
+    ChatCompletion,
+    Delta,
+    Usage,
+)
+from octavo.api.openai.sampling import chat_sampling_params
+from octavo.api.openai.service import Generation, ModelService, new_id
+from octavo.api.schema import operation
+from octavo.api.sse import EventStream, event
+from octavo.engine.outputs import CompletionOutput, RequestOutput
+
+
+def chat_router(service: ModelService) -> APIRouter:
+    """The chat route of one served model."""
+    router = APIRouter()
+
+    @router.post("/v1/chat/completions", **operation(ChatCompletionRequest, ChatCompletion, streams=True))
+    async def create_chat_completion(request: Request) -> Response:
+        """Answer a conversation."""
+        body = await read_body(request, ChatCompletionRequest)
+        answer = ChatAnswer(service, body, service.check_name(body.model))
+        await answer.prepare()
+        if body.stream:
+            return EventStream(answer.events())
+        completion = await run_until_disconnect(request.receive, answer.complete())
+        return Response(msgspec.json.encode(completion), media_type="application/json")
+
+    return router
+
+
+class ChatAnswer:
+    """One chat request on its way to its answer, whole or as events."""
+
+    def __init__(self, service: ModelService, body: ChatCompletionRequest, model: str) -> None:
+        self._service = service
+        self._body = body
+        self._model = model
+        self._id = new_id("chatcmpl")
+        self._created = int(time.time())
+        self._generation: Generation
+
+    async def prepare(self) -> None:
+        """Check the request and tokenize its messages.
+
+        Raises:
+            RequestError: the request is wrong.
+        """
+        body = self._body
+        sampling_params = chat_sampling_params(body, self._service.defaults)
+        tools = [tool.model_dump(exclude_unset=True) for tool in body.tools or []]
+        token_ids = await self._service.chat_token_ids(
+            template_messages(body.messages),
+            tools=tools if tools and body.tool_choice != "none" else None,
+            add_generation_prompt=body.add_generation_prompt,
+            continue_final_message=body.continue_final_message,
+            template_kwargs=body.chat_template_kwargs,
+        )
+        self._generation = Generation(
+            self._service.llm,
+            [token_ids],
+            sampling_params,
+            self._id,
+            prompt_param="messages",
+            priority=body.priority,
+            cache_salt=body.cache_salt or "",
+        )
+
+    async def complete(self) -> ChatCompletion:
+        """Return the whole answer."""
+        output = (await self._generation.final())[0]
+        return ChatCompletion(
+            id=self._id,
+            created=self._created,
+            model=self._model,
+            choices=[self._choice(sequence) for sequence in output.outputs],
+            usage=self._generation.meter.usage(),
+        )
+
+    async def events(self) -> AsyncGenerator[bytes, None]:
+        """Yield the answer as events: the role, what is new, the reason of the end, and the usage if it is wanted."""
+        roles_sent = False
+        async with aclosing(self._generation.outputs()) as outputs:
+            async for _, output in outputs:
+                written = self._events_of(output)
+                if not roles_sent:
+                    written = self._role_events() + written
+                    roles_sent = True
+                if written:
+                    yield written
+        if self._body.includes_usage:
+            yield event(self._chunk([], self._generation.meter.usage()))
+
+    def _choice(self, sequence: CompletionOutput) -> ChatChoice:
+        assert sequence.finish_reason in ("stop", "length")
+        return ChatChoice(
+            index=sequence.index,
+            message=AnswerMessage(sequence.text),
+            finish_reason=sequence.finish_reason,
+            logprobs=chat_logprobs(sequence, self._body.num_logprobs, self._service.llm.tokenizer),
+            stop_reason=sequence.stop_reason,
+        )
+
+    def _role_events(self) -> bytes:
+        first = Delta(role="assistant", content="")
+        return b"".join(event(self._chunk([ChatChunkChoice(index, first)])) for index in range(self._body.n or 1))
+
+    def _events_of(self, output: RequestOutput) -> bytes:
+        written = []
+        for sequence in output.outputs:
+            logprobs = chat_logprobs(sequence, self._body.num_logprobs, self._service.llm.tokenizer)
+            if sequence.text or logprobs is not None:
+                delta = Delta(content=sequence.text)
+                written.append(event(self._chunk([ChatChunkChoice(sequence.index, delta, logprobs)])))
+            if sequence.finish_reason in ("stop", "length"):
+                end = ChatChunkChoice(sequence.index, Delta(), None, sequence.finish_reason, sequence.stop_reason)
+                written.append(event(self._chunk([end])))
+        return b"".join(written)
+
+    def _chunk(self, choices: list[ChatChunkChoice], usage: Usage | None = None) -> ChatChunk:
+        return ChatChunk(
+            id=self._id,
+            created=self._created,
+            model=self._model,
+            choices=choices,
+            usage=usage if self._body.includes_usage else UNSET,
+        )

@@ -1,0 +1,76 @@
+"""The ``octavo`` command and its subcommands, each of which is imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from octavo.cli.arguments import CONTEXT_SETTINGS, check_arguments, unknown_command
+from octavo.version import __version__
+
+COMMANDS = {
+    "serve": "Serve a model over HTTP with OpenAI's API.",
+    "chat": "Chat with a model in the terminal.",
+    "generate": "Generate text for one prompt, or for each line of a JSONL file.",
+}
+"""Name and summary of each command; the module ``octavo.cli.<name>`` has its ``make_command``."""
+
+
+class LazyGroup(TyperGroup):
+    """A group that knows its commands by name and imports one when it is needed."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of all commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Import a command; None if there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        return importlib.import_module(f"octavo.cli.{cmd_name}").make_command()
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that the arguments call, or say what was probably meant."""
+        if args[0] not in COMMANDS and not ctx.resilient_parsing:
+            raise unknown_command(args[0], list(COMMANDS))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Check the flags before the command's name, then parse."""
+        return super().parse_args(ctx, args if ctx.resilient_parsing else check_arguments(self, ctx, args))
+
+
+def make_app() -> Any:
+    """Return the command that ``octavo`` runs."""
+    app = typer.Typer(
+        cls=LazyGroup,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings=CONTEXT_SETTINGS,
+        help="Octavo: LLM inference and serving.",
+        epilog="octavo COMMAND --help says more about a command.",
+    )
+    app.callback()(_top)
+    return typer.main.get_command(app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"octavo {__version__}")
+        raise typer.Exit
+
+
+def _top(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version and end."
+    ),
+) -> None:
+    """Take the flags that stand before the name of a command."""

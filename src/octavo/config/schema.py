@@ -1,0 +1,99 @@
+"""The settings of an engine and of a server, with the names and meanings that ``vllm serve`` gave them.
+
+The schema knows types, bounds and help texts. Where values come from (flags, environment, YAML) is the subject of
+``octavo.config.sources``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from octavo.config.sizes import parse_bytes, parse_count
+
+MODEL_IN_THE_BOX = "octavo-nano"
+
+Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
+Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0)]
+
+
+class EngineConfig(BaseModel):
+    """What one engine needs to know: the model, how it is loaded, and how much it may use."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    model: str = Field(MODEL_IN_THE_BOX, description="Local directory, hub name, or the model in the box.")
+    tokenizer: str | None = Field(None, description="Directory or hub name of the tokenizer, if not the model's own.")
+    revision: str | None = Field(None, description="Hub revision (branch, tag or commit) of the model.")
+    load_format: Literal["auto", "safetensors", "dummy"] = Field(
+        "auto", description="'dummy' makes seeded random weights from config.json alone."
+    )
+    trust_remote_code: bool = Field(False, description="Not supported: code of a checkpoint is never run.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Type of weights and activations; 'auto' is what suits the checkpoint and the device."
+    )
+    quantization: str | None = Field(None, description="Weight quantization method.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="'auto' takes CUDA if there is a GPU.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Seed of everything random in the engine.")
+
+    max_model_len: Count | None = Field(
+        None, description="Longest prompt plus output, in tokens; by default what the model was made for."
+    )
+    block_size: int = Field(16, ge=1, le=1024, description="Tokens in one block of the KV cache.")
+    gpu_memory_utilization: float = Field(
+        0.9, gt=0, le=1, description="Part of a GPU's memory that weights, activations and KV cache may fill together."
+    )
+    kv_cache_memory_bytes: Bytes | None = Field(
+        None, description="Memory of the KV cache (e.g. 2GiB); overrides gpu_memory_utilization."
+    )
+    max_num_seqs: Count = Field(256, description="Most sequences that run at the same time.")
+    max_num_batched_tokens: Count = Field(2048, description="Most tokens computed in one step.")
+    max_num_queued_reqs: Count | None = Field(
+        None, description="Most requests that may wait; one more is refused with 503. No limit by default."
+    )
+    enable_prefix_caching: bool = Field(True, description="Reuse the KV cache of equal prefixes.")
+    scheduling_policy: Literal["fcfs", "priority"] = Field(
+        "fcfs", description="Order of admission: first come, or lowest 'priority' value first."
+    )
+    tensor_parallel_size: Count = Field(1, description="GPUs that share each layer. Only 1 is supported.")
+    pipeline_parallel_size: Count = Field(1, description="GPUs that share the layers. Only 1 is supported.")
+    cpu_threads: Count | None = Field(None, description="Threads for computation on the CPU; by default one a core.")
+
+    @model_validator(mode="after")
+    def _refuse_what_does_not_exist_yet(self) -> EngineConfig:
+        if self.tensor_parallel_size != 1:
+            raise ValueError(
+                f"tensor_parallel_size={self.tensor_parallel_size} is not supported: this version runs a model on one "
+                "device. Use tensor_parallel_size=1."
+            )
+        if self.pipeline_parallel_size != 1:
+            raise ValueError(
+                f"pipeline_parallel_size={self.pipeline_parallel_size} is not supported: this version runs a model on "
+                "one device. Use pipeline_parallel_size=1."
+            )
+        if self.quantization is not None:
+            raise ValueError(
+                f"quantization={self.quantization!r} is not supported: this version loads float32, bfloat16 and "
+                "float16 weights only. Leave the setting out."
+            )
+        if self.trust_remote_code:
+            raise ValueError(
+                "trust_remote_code is not supported: Octavo never runs code of a checkpoint. Leave the setting out."
+            )
+        return self
+
+
+class ServerConfig(EngineConfig):
+    """What one model server needs to know on top of its engine."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="TCP port; 0 takes a free one.")
+    served_model_name: list[str] = Field(
+        default_factory=list, description="Names of the model in the API; by default the model as it was given."
+    )
+    api_key: list[str] = Field(default_factory=list, description="Keys that clients may use; none means no check.")
+    chat_template: str | None = Field(None, description="File with a Jinja chat template, or the template itself.")
+    max_request_bytes: Bytes = Field(32 * 2**20, description="Largest request body, e.g. 32MiB.")
+    shutdown_timeout: float = Field(30.0, ge=0, description="Seconds that running requests get after SIGTERM.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")

@@ -1,0 +1,168 @@
+"""Where settings come from: flags, then the environment, then a YAML file, then the defaults of the schema.
+
+Whatever is wrong is said in one ``ConfigError``, one line a problem: where the value came from, the value, what is
+allowed, and the nearest valid name. Values of secrets are never repeated.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pydantic
+import yaml
+
+from octavo.config.fields import Setting, settings_of
+from octavo.config.names import explain_unknown
+from octavo.config.schema import EngineConfig, ServerConfig
+from octavo.errors import ConfigError, nearest_name
+
+ConfigT = TypeVar("ConfigT", bound=EngineConfig)
+
+_PREFIX = "OCTAVO_"
+# Kubernetes tells every container about a service named "octavo" in variables of these names.
+_SERVICE_LINK = re.compile(r"OCTAVO_(SERVICE_(HOST|PORT).*|PORT_\d+_(TCP|UDP)(_.*)?)")
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A value, and in words where it came from: ``flag --port``, ``variable OCTAVO_PORT``, ``key port in my.yaml``."""
+
+    value: object
+    origin: str
+
+
+def load_config(
+    schema: type[ConfigT], flags: Mapping[str, Any], *, config_file: Path | None, environ: Mapping[str, str]
+) -> ConfigT:
+    """Put a configuration together. A flag goes before the environment, which goes before the file.
+
+    Args:
+        schema: the part of the settings that is wanted; settings that only ``ServerConfig`` has are passed over in the
+            environment and the file when an ``EngineConfig`` is wanted.
+        flags: values of the flags that were given, by the name of the field.
+        config_file: YAML file with a mapping at its top; keys with dashes or underscores.
+        environ: environment variables, ``OCTAVO_<FIELD>``; lists with commas. An empty variable counts as not set.
+
+    Raises:
+        ConfigError: with one line for each problem.
+    """
+    problems: list[str] = []
+    given: dict[str, Given] = {}
+    if config_file is not None:
+        given.update(_from_file(config_file, problems))
+    given.update(_from_environment(environ, problems))
+    given.update({name: Given(value, f"flag {_flag_as_typed(name, value)}") for name, value in flags.items()})
+    return _build(schema, {name: item for name, item in given.items() if name in schema.model_fields}, problems)
+
+
+def make_engine_config(**arguments: Any) -> EngineConfig:
+    """Make the configuration of an engine from arguments of the Python API.
+
+    Raises:
+        ConfigError: with one line for each unknown name and each wrong value.
+    """
+    problems: list[str] = []
+    given: dict[str, Given] = {}
+    for name, value in arguments.items():
+        if name in EngineConfig.model_fields:
+            given[name] = Given(value, f"argument {name}")
+        else:
+            problems.append(f"argument {name}: {explain_unknown(name, list(EngineConfig.model_fields))}")
+    return _build(EngineConfig, given, problems)
+
+
+def validation_message(
+    error: pydantic.ValidationError, schema: type[EngineConfig], given: Mapping[str, Given]
+) -> list[str]:
+    """Turn pydantic's error into one line a problem, in the words of this module."""
+    settings = settings_of(schema)
+    lines: dict[str, None] = {}
+    for detail in error.errors(include_url=False, include_context=False):
+        name = str(detail["loc"][0]) if detail["loc"] else None
+        if name is None or name not in settings:
+            lines[detail["msg"].removeprefix("Value error, ")] = None
+        else:
+            origin = given[name].origin if name in given else f"setting {name}"
+            lines[f"{origin}: {_explain_value(settings[name], detail['input'])}"] = None
+    return list(lines)
+
+
+def _build(schema: type[ConfigT], given: Mapping[str, Given], problems: list[str]) -> ConfigT:
+    try:
+        config = schema.model_validate({name: item.value for name, item in given.items()})
+    except pydantic.ValidationError as error:
+        problems = [*problems, *validation_message(error, schema, given)]
+    if problems:
+        # Not chained: pydantic's own message repeats the values, secrets included.
+        raise ConfigError("\n".join(problems)) from None
+    return config
+
+
+def _explain_value(setting: Setting, value: object) -> str:
+    if setting.is_secret:
+        return f"the value (not shown) is not right; it must be {setting.allowed}"
+    message = f"{value!r} is not right; it must be {setting.allowed}"
+    near = nearest_name(str(value), setting.choices)
+    return f"{message}; did you mean {near}?" if near else message
+
+
+def _flag_as_typed(name: str, value: object) -> str:
+    dashed = name.replace("_", "-")
+    return f"--no-{dashed}" if value is False else f"--{dashed}"
+
+
+def _from_environment(environ: Mapping[str, str], problems: list[str]) -> Iterator[tuple[str, Given]]:
+    settings = {setting.variable: setting for setting in settings_of(ServerConfig).values()}
+    for variable, text in sorted(environ.items()):
+        if not variable.startswith(_PREFIX) or not text or _is_service_link(variable, text):
+            continue
+        if variable not in settings:
+            name = variable.removeprefix(_PREFIX).lower()
+            problems.append(f"variable {variable}: {explain_unknown(name, list(settings), shown_as=variable)}")
+            continue
+        setting = settings[variable]
+        value = [part.strip() for part in text.split(",") if part.strip()] if setting.is_list else text
+        yield setting.name, Given(value, f"variable {variable}")
+
+
+def _is_service_link(variable: str, text: str) -> bool:
+    return _SERVICE_LINK.fullmatch(variable) is not None or (variable == "OCTAVO_PORT" and "://" in text)
+
+
+def _from_file(path: Path, problems: list[str]) -> Iterator[tuple[str, Given]]:
+    settings = settings_of(ServerConfig)
+    seen: set[str] = set()
+    for key, value in _read_yaml(path).items():
+        name = str(key).replace("-", "_")
+        origin = f"key {key} in {path}"
+        if name not in settings:
+            valid = [valid.replace("_", "-") if "-" in str(key) else valid for valid in settings]
+            problems.append(f"{origin}: {explain_unknown(name, valid, shown_as=str(key))}")
+        elif name in seen:
+            problems.append(f"{origin}: the same setting stands there twice, with dashes and with underscores")
+        elif value is not None:
+            seen.add(name)
+            yield name, Given([value] if settings[name].is_list and isinstance(value, str) else value, origin)
+
+
+def _read_yaml(path: Path) -> Mapping[object, object]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"configuration file {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"configuration file {path}: it is not UTF-8 text") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark is not None else ""
+        reason = getattr(error, "problem", None) or "not YAML"
+        raise ConfigError(f"configuration file {path}{where}: {reason}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"configuration file {path}: it must be a mapping of settings, like 'max-model-len: 4096'")
+    return content

@@ -1,0 +1,201 @@
+"""The asynchronous face of an engine in its own process: what a server builds on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from octavo.config import EngineConfig
+from octavo.engine.client import EngineClient, EngineState
+from octavo.engine.messages import AbortRequests, AddRequests, EngineReady, EngineStats, ResetPrefixCache, StepOutput
+from octavo.engine.model_files import read_model_files
+from octavo.engine.output_mailbox import OutputMailbox
+from octavo.engine.output_processor import OutputProcessor
+from octavo.engine.request_builder import BuiltRequest, Prompt, RequestBuilder
+from octavo.errors import EngineDeadError, QueueFullError, RequestError
+
+if TYPE_CHECKING:
+    from octavo.engine.outputs import RequestOutput
+    from octavo.engine.sampling_params import SamplingParams
+    from octavo.observe.metrics import EngineMetrics
+
+_LONG_PROMPT_CHARS = 20_000
+_DRAIN_POLL_S = 0.02
+
+logger = logging.getLogger(__name__)
+
+
+class AsyncLLM:
+    """An engine process, and the requests that are under way in it.
+
+    The constructor reads the model's small files and is cheap; ``start`` launches the engine.
+
+    Args:
+        config: settings of the engine.
+        metrics: told about everything that happens, if given.
+
+    Raises:
+        ConfigError, ModelError: the settings or the model's files are at fault.
+    """
+
+    def __init__(self, config: EngineConfig, *, metrics: EngineMetrics | None = None) -> None:
+        files = read_model_files(config)
+        self.config = config
+        self.model_config = files.model_config
+        self.tokenizer = files.tokenizer
+        self.max_model_len = files.max_model_len
+        self.stats = EngineStats()
+        self._metrics = metrics
+        self._client = EngineClient(
+            config, files.directory, files.max_model_len, on_output=self._take_output, on_death=self._fail_all
+        )
+        self._builder = RequestBuilder(
+            files.tokenizer,
+            vocab_size=files.model_config.vocab_size,
+            max_model_len=files.max_model_len,
+            seed=config.seed,
+        )
+        self._processor = OutputProcessor(files.tokenizer, metrics=metrics)
+        self._mailboxes: dict[str, OutputMailbox] = {}
+
+    @property
+    def state(self) -> EngineState:
+        """``ready`` while requests are served; ``dead`` from the moment the process is gone until a new one is ready."""
+        return self._client.state
+
+    @property
+    def cause(self) -> str:
+        """Why the engine is not ready, in one line."""
+        return self._client.cause
+
+    @property
+    def num_unfinished(self) -> int:
+        """Sequences that have not finished."""
+        return self._processor.num_unfinished
+
+    async def start(self) -> EngineReady:
+        """Launch the engine process; returns when the model is ready.
+
+        Raises:
+            ConfigError: the model does not fit, or its files are broken.
+            EngineDeadError: the process died for another reason.
+        """
+        return await self._client.start()
+
+    async def shutdown(self, timeout_s: float = 0.0) -> None:
+        """Wait up to ``timeout_s`` for running requests, drop the rest, and end the process."""
+        deadline = time.monotonic() + timeout_s
+        while self.num_unfinished and self.state == "ready" and time.monotonic() < deadline:
+            await asyncio.sleep(_DRAIN_POLL_S)
+        await self._client.shutdown()
+        self._fail_all("the server is shutting down", is_crash=False)
+
+    async def generate(
+        self,
+        prompt: Prompt,
+        sampling_params: SamplingParams,
+        request_id: str,
+        *,
+        priority: int = 0,
+        cache_salt: str = "",
+    ) -> AsyncIterator[RequestOutput]:
+        """Generate for one prompt; outputs come as the ``output_kind`` of the parameters says.
+
+        Closing the iterator early, or cancelling the task that reads it, aborts the request and frees its blocks.
+
+        Raises:
+            RequestError: the prompt or a parameter is wrong.
+            QueueFullError: ``max_num_queued_reqs`` requests wait already.
+            EngineDeadError: the engine is not ready, or died while the request was running.
+        """
+        if request_id in self._mailboxes:
+            raise RequestError(f"request id {request_id!r} is in use", param="request_id")
+        mailbox = self._mailboxes[request_id] = OutputMailbox()
+        try:
+            built = await self._build(prompt, sampling_params, request_id, priority, cache_salt)
+            self._submit(built)
+            while True:
+                output = await mailbox.get()
+                yield output
+                if output.finished:
+                    return
+        finally:
+            del self._mailboxes[request_id]
+            self._drop(request_id)
+
+    async def abort(self, request_id: str) -> None:
+        """Drop a request; whoever reads its outputs gets a last one with the finish reason ``abort``."""
+        mailbox = self._mailboxes.get(request_id)
+        last = self._drop(request_id)
+        if mailbox is not None and last is not None:
+            mailbox.put(last)
+
+    async def reset_prefix_cache(self) -> None:
+        """Forget all cached prefixes."""
+        self._client.send(ResetPrefixCache())
+
+    async def _build(
+        self, prompt: Prompt, params: SamplingParams, request_id: str, priority: int, cache_salt: str
+    ) -> BuiltRequest:
+        def build() -> BuiltRequest:
+            return self._builder.build(prompt, params, request_id, priority=priority, cache_salt=cache_salt)
+
+        if isinstance(prompt, str) and len(prompt) > _LONG_PROMPT_CHARS:
+            return await asyncio.to_thread(build)  # so that others' tokens keep flowing meanwhile
+        return build()
+
+    def _submit(self, built: BuiltRequest) -> None:
+        if self.state != "ready":
+            raise EngineDeadError(self.cause)
+        self._check_queue(len(built.sequences))
+        self._processor.add(built)
+        self._client.send(AddRequests(built.sequences))
+
+    def _check_queue(self, num_new: int) -> None:
+        limit = self.config.max_num_queued_reqs
+        if limit is None:
+            return
+        is_over_capacity = self.num_unfinished + num_new > self.config.max_num_seqs + limit
+        if is_over_capacity or self.stats.num_waiting + num_new > limit and self.stats.num_waiting:
+            raise QueueFullError(
+                f"{self.stats.num_waiting} requests are waiting and {self.num_unfinished} unfinished, and "
+                f"max_num_queued_reqs is {limit}. Try again later."
+            )
+
+    def _drop(self, request_id: str) -> RequestOutput | None:
+        dropped = self._processor.abort(request_id)
+        if dropped is None:
+            return None
+        if dropped.engine_ids and self.state in ("ready", "stopping"):
+            self._client.send(AbortRequests(dropped.engine_ids))
+        return dropped.output
+
+    def _take_output(self, step: StepOutput) -> None:
+        self._set_stats(step.stats)
+        processed = self._processor.process(step.updates)
+        for output in processed.outputs:
+            mailbox = self._mailboxes.get(output.request_id)
+            if mailbox is not None:
+                mailbox.put(output)
+        if processed.aborts:
+            self._client.send(AbortRequests(processed.aborts))
+
+    def _fail_all(self, cause: str, *, is_crash: bool = True) -> None:
+        """End every request with an error; the engine and all that it held are gone."""
+        for request_id in self._processor.request_ids():
+            self._processor.abort(request_id)
+        for mailbox in self._mailboxes.values():
+            mailbox.fail(EngineDeadError(f"the engine ended while the request was running: {cause}"))
+        self._set_stats(EngineStats())
+        if is_crash and self._metrics is not None:
+            self._metrics.engine_restarts.inc()
+
+    def _set_stats(self, stats: EngineStats) -> None:
+        self.stats = stats
+        if self._metrics is not None:
+            self._metrics.set_engine_state(**msgspec.structs.asdict(stats))

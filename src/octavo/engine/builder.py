@@ -1,0 +1,148 @@
+"""Builds an engine core from its settings: device, dtype, weights, KV cache, scheduler, runner."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from octavo.config.sizes import format_bytes
+from octavo.engine import memory
+from octavo.engine.core import EngineCore
+from octavo.engine.kv_cache import KVCacheManager
+from octavo.engine.messages import EngineReady
+from octavo.engine.runner import Runner
+from octavo.engine.scheduler import Scheduler
+from octavo.errors import ConfigError
+from octavo.models.loading import load_model
+from octavo.plan.memory import kv_bytes_per_token
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from octavo.config import EngineConfig
+    from octavo.models.config import ModelConfig
+    from octavo.models.layers.decoder import CausalLM
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltEngine:
+    """An engine core and what its client wants to know about it."""
+
+    core: EngineCore
+    ready: EngineReady
+
+
+def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfig, max_model_len: int) -> BuiltEngine:
+    """Load a model and make everything around it.
+
+    Raises:
+        ConfigError: the device is missing, or the model or one sequence does not fit in memory.
+        ModelError: the checkpoint is broken or not supported.
+    """
+    device = choose_device(config.device)
+    dtype = choose_dtype(config.dtype, model_config.dtype, device)
+    if device.type == "cpu" and config.cpu_threads is not None:
+        torch.set_num_threads(config.cpu_threads)
+    model = load_model(
+        directory, model_config, dtype=dtype, device=device, load_format=config.load_format, seed=config.seed
+    )
+    bytes_per_token = kv_bytes_per_token(
+        num_layers=model_config.num_hidden_layers,
+        num_kv_heads=model_config.num_key_value_heads,
+        head_dim=model_config.head_dim,
+        bytes_per_element=dtype.itemsize,
+    )
+    if device.type == "cuda":
+        budget = _profile_cuda(config, model, max_model_len, device, dtype)
+    else:
+        budget = memory.cpu_kv_cache_budget(config, memory.available_host_memory())
+    num_blocks = memory.num_kv_blocks(
+        budget, config=config, max_model_len=max_model_len, bytes_per_token=bytes_per_token
+    )
+    logger.info(
+        "KV cache: %s (%d blocks of %d tokens) on %s, %s",
+        format_bytes(num_blocks * config.block_size * bytes_per_token),
+        num_blocks,
+        config.block_size,
+        device,
+        str(dtype).removeprefix("torch."),
+    )
+    runner = _make_runner(config, model, num_blocks, max_model_len, device, dtype)
+    kv_cache = KVCacheManager(num_blocks, config.block_size, enable_prefix_caching=config.enable_prefix_caching)
+    scheduler = Scheduler(
+        kv_cache,
+        max_num_seqs=config.max_num_seqs,
+        max_num_batched_tokens=config.max_num_batched_tokens,
+        policy=config.scheduling_policy,
+    )
+    ready = EngineReady(
+        num_blocks=num_blocks,
+        block_size=config.block_size,
+        max_model_len=max_model_len,
+        device=str(device),
+        dtype=str(dtype).removeprefix("torch."),
+    )
+    return BuiltEngine(EngineCore(scheduler, runner, model_config), ready)
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device for a ``device`` setting; ``auto`` takes a GPU if there is one."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "device=cuda was asked for, but torch finds no CUDA device. Use --device cpu, or check the driver with "
+            "nvidia-smi and that torch was installed with CUDA."
+        )
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def choose_dtype(name: str, checkpoint_dtype: str, device: torch.device) -> torch.dtype:
+    """Return the dtype for a ``dtype`` setting.
+
+    ``auto`` is the checkpoint's own type on a GPU, and float32 on a CPU: most CPUs compute 16-bit types in software, and
+    float32 loses nothing.
+    """
+    if name == "auto":
+        name = "float32" if device.type == "cpu" else checkpoint_dtype
+    return _DTYPES[name]
+
+
+def _make_runner(
+    config: EngineConfig,
+    model: CausalLM,
+    num_blocks: int,
+    max_model_len: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Runner:
+    return Runner(
+        model,
+        num_blocks=num_blocks,
+        block_size=config.block_size,
+        max_num_seqs=config.max_num_seqs,
+        max_model_len=max_model_len,
+        device=device,
+        dtype=dtype,
+    )
+
+
+def _profile_cuda(
+    config: EngineConfig, model: CausalLM, max_model_len: int, device: torch.device, dtype: torch.dtype
+) -> memory.KVCacheBudget:
+    """Run the largest step that can be scheduled on a small cache, and measure what activations take."""
+    from octavo.engine.profiling import run_largest_step
+
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    run_largest_step(config, model, max_model_len, device, dtype)
+    peak = torch.cuda.max_memory_allocated(device) - before
+    torch.cuda.empty_cache()
+    free, total = torch.cuda.mem_get_info(device)
+    return memory.cuda_kv_cache_budget(config, total_bytes=total, used_bytes=total - free, peak_activation_bytes=peak)

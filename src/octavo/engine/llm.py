@@ -1,0 +1,189 @@
+"""The offline face of an engine, in this process: ``LLM(model=…).generate(prompts, params)``, as vLLM's users know it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import copy
+from typing import Any, cast
+
+from octavo.config import EngineConfig
+from octavo.config.sources import make_engine_config
+from octavo.engine.model_files import read_model_files
+from octavo.engine.output_processor import OutputProcessor
+from octavo.engine.outputs import RequestOutput
+from octavo.engine.progress import GenerationProgress
+from octavo.engine.request_builder import Prompt, RequestBuilder
+from octavo.engine.sampling_params import RequestOutputKind, SamplingParams
+from octavo.errors import RequestError
+from octavo.text import ChatTemplate, load_chat_template
+
+Messages = Sequence[Mapping[str, Any]]
+
+
+class LLM:
+    """A model and an engine in this process, for offline use.
+
+    Args:
+        model: local directory, hub name, or ``octavo-nano``, the model in the box.
+        chat_template: file with a Jinja chat template, or the template itself; by default the model's own.
+        config: every other setting of ``octavo.config.EngineConfig`` by its name: ``dtype``, ``max_model_len``,
+            ``gpu_memory_utilization``, ``tensor_parallel_size``, ``enable_prefix_caching``, ``max_num_batched_tokens``, ….
+
+    Raises:
+        ConfigError: a setting is unknown, out of range or cannot be met.
+        ModelError: the model is missing, broken or not supported.
+    """
+
+    def __init__(self, model: str | None = None, *, chat_template: str | None = None, **config: Any) -> None:
+        if model is not None:
+            config["model"] = model
+        self.config: EngineConfig = make_engine_config(**config)
+        files = read_model_files(self.config)
+        from octavo.engine.builder import build_engine  # loads torch: only once the settings are known to be right
+
+        self.model_config = files.model_config
+        self.max_model_len = files.max_model_len
+        self._tokenizer = files.tokenizer
+        self._chat_template = files.tokenizer.chat_template
+        if chat_template is not None:
+            self._chat_template = files.tokenizer.make_chat_template(
+                load_chat_template(chat_template), origin="chat_template"
+            )
+        self._core = build_engine(self.config, files.directory, files.model_config, files.max_model_len).core
+        self._builder = RequestBuilder(
+            files.tokenizer,
+            vocab_size=files.model_config.vocab_size,
+            max_model_len=files.max_model_len,
+            seed=self.config.seed,
+        )
+        self._num_requests = 0
+
+    def get_tokenizer(self) -> Any:
+        """Return the model's tokenizer (``octavo.text.Tokenizer``)."""
+        return self._tokenizer
+
+    def generate(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        use_tqdm: bool = True,
+        priority: Sequence[int] | None = None,
+    ) -> list[RequestOutput]:
+        """Generate for one or many prompts, all in one batch.
+
+        Args:
+            prompts: texts, or ``{"prompt_token_ids": [...]}``; a single one counts as a list of one.
+            sampling_params: one for all prompts, or one each; by default ``SamplingParams()``.
+            use_tqdm: show a progress bar with tokens a second.
+            priority: one value for each prompt, lower is first; needs ``scheduling_policy="priority"``.
+
+        Returns:
+            One output a prompt, in the order of the prompts.
+
+        Raises:
+            RequestError: a prompt or a parameter is wrong; then nothing has been computed.
+        """
+        prompt_list = _as_list(prompts)
+        params_list = _params_for_each(sampling_params, len(prompt_list))
+        priorities = priority if priority is not None else [0] * len(prompt_list)
+        if len(priorities) != len(prompt_list):
+            raise RequestError(
+                f"there are {len(prompt_list)} prompts but {len(priorities)} priorities", param="priority"
+            )
+        built = []
+        for prompt, params, value in zip(prompt_list, params_list, priorities, strict=True):
+            self._num_requests += 1
+            built.append(self._builder.build(prompt, params, str(self._num_requests), priority=value))
+
+        processor = OutputProcessor(self._tokenizer)
+        for request in built:
+            processor.add(request)
+        finished: dict[str, RequestOutput] = {}
+        try:
+            for request in built:
+                for sequence in request.sequences:
+                    self._core.add(sequence)
+            with GenerationProgress(len(built), enabled=use_tqdm) as progress:
+                while processor.num_unfinished:
+                    step = self._core.step()
+                    processed = processor.process(step.updates)
+                    self._core.abort(processed.aborts)
+                    finished.update((output.request_id, output) for output in processed.outputs if output.finished)
+                    progress.update(len(finished), sum(len(update.token_ids) for update in step.updates))
+        finally:  # also when interrupted: the engine must be empty for the next call
+            self._core.abort(sequence.request_id for request in built for sequence in request.sequences)
+        return [finished[request.request_id] for request in built]
+
+    def chat(
+        self,
+        messages: Messages | Sequence[Messages],
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        use_tqdm: bool = True,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> list[RequestOutput]:
+        """Answer one or many conversations.
+
+        Args:
+            messages: a conversation (a list of ``{"role", "content"}``), or a list of conversations.
+            tools: offered to the model through the chat template.
+            chat_template_kwargs: further variables of the template.
+
+        Raises:
+            RequestError: the model has no chat template, or it refuses the messages.
+        """
+        template = self._require_chat_template()
+        conversations = [messages] if not messages or isinstance(messages[0], Mapping) else messages
+        prompts: list[Prompt] = []
+        for conversation in cast("Sequence[Messages]", conversations):
+            text = template.render(
+                conversation,
+                tools=tools,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=continue_final_message,
+                **(chat_template_kwargs or {}),
+            )
+            token_ids = self._tokenizer.encode(text, add_special_tokens=False)
+            prompts.append({"prompt": text, "prompt_token_ids": token_ids})
+        return self.generate(prompts, sampling_params, use_tqdm=use_tqdm)
+
+    def reset_prefix_cache(self) -> None:
+        """Forget all cached prefixes."""
+        self._core.reset_prefix_cache()
+
+    def _require_chat_template(self) -> ChatTemplate:
+        if self._chat_template is None:
+            raise RequestError(
+                f"{self.config.model} has no chat template. Give one with LLM(chat_template=…), or use generate().",
+                param="messages",
+            )
+        return self._chat_template
+
+
+def _as_list(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
+    if isinstance(prompts, str | Mapping) or (prompts and isinstance(prompts[0], int)):
+        return [cast("Prompt", prompts)]
+    return list(cast("Sequence[Prompt]", prompts))
+
+
+def _params_for_each(
+    sampling_params: SamplingParams | Sequence[SamplingParams] | None, num_prompts: int
+) -> list[SamplingParams]:
+    if sampling_params is None or isinstance(sampling_params, SamplingParams):
+        return [_final_only(sampling_params or SamplingParams())] * num_prompts
+    if len(sampling_params) != num_prompts:
+        raise RequestError(
+            f"there are {num_prompts} prompts but {len(sampling_params)} sampling parameters: give one for all or one each",
+            param="sampling_params",
+        )
+    return [_final_only(params) for params in sampling_params]
+
+
+def _final_only(params: SamplingParams) -> SamplingParams:
+    params = copy(params)
+    params.output_kind = RequestOutputKind.FINAL_ONLY
+    return params

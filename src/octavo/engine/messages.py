@@ -1,0 +1,144 @@
+"""What crosses the line between a client and its engine process: msgspec structs, small and flat."""
+
+from __future__ import annotations
+
+import msgspec
+
+from octavo.engine.sampling_params import SamplingParams
+
+
+class EngineRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One sequence to generate.
+
+    Attributes:
+        request_id: unique among the requests that the engine holds.
+        max_tokens: output tokens at most; already bounded by the model's length.
+        eos_token_ids: the model's end-of-sequence ids, as the client's tokenizer and generation config name them.
+        seed: always set: the client draws one where the user gave none.
+        priority: lower is served first under the priority policy.
+        cache_salt: requests share cached prefixes only with requests of the same salt.
+    """
+
+    request_id: str
+    prompt_token_ids: list[int]
+    sampling_params: SamplingParams
+    max_tokens: int
+    eos_token_ids: list[int]
+    seed: int
+    priority: int = 0
+    cache_salt: str = ""
+
+
+class EngineLaunch(msgspec.Struct):
+    """The first thing an engine process is told, on its standard input.
+
+    Attributes:
+        config: the engine's settings, as JSON of ``EngineConfig``.
+        directory: the model's files.
+        requests_address, outputs_address: ZeroMQ endpoints that the parent has bound.
+    """
+
+    config: str
+    directory: str
+    max_model_len: int
+    requests_address: str
+    outputs_address: str
+    log_level: str
+
+
+class AddRequests(msgspec.Struct, tag="add"):
+    """Requests to start."""
+
+    requests: list[EngineRequest]
+
+
+class AbortRequests(msgspec.Struct, tag="abort"):
+    """Requests to drop; unknown ids are ignored, since they may just have finished."""
+
+    request_ids: list[str]
+
+
+class ResetPrefixCache(msgspec.Struct, tag="reset_prefix_cache"):
+    """Forget every cached prefix that no running request uses."""
+
+
+class Shutdown(msgspec.Struct, tag="shutdown"):
+    """End the engine process, now."""
+
+
+ClientMessage = AddRequests | AbortRequests | ResetPrefixCache | Shutdown
+
+
+class TokenLogprobs(msgspec.Struct, array_like=True):
+    """Log-probabilities of one position: the sampled token first, then the most likely ones.
+
+    Attributes:
+        rank: rank of the sampled token, 1 for the most likely; the others have ranks 1, 2, ….
+    """
+
+    token_ids: list[int]
+    logprobs: list[float]
+    rank: int
+
+
+class SequenceUpdate(msgspec.Struct, array_like=True, omit_defaults=True):
+    """What one step did to one sequence.
+
+    Attributes:
+        finish_reason: ``stop``, ``length`` or ``abort`` with the last update, else None.
+        stop_token_id: the stop token of the request that ended it (None for an end-of-sequence id).
+        num_cached_tokens: prompt tokens taken from the prefix cache.
+    """
+
+    request_id: str
+    token_ids: list[int]
+    finish_reason: str | None = None
+    stop_token_id: int | None = None
+    logprobs: list[TokenLogprobs] | None = None
+    num_cached_tokens: int = 0
+
+
+class EngineStats(msgspec.Struct, array_like=True):
+    """Counts of the scheduler and its block pool; those named ``total`` only ever grow."""
+
+    num_running: int = 0
+    num_waiting: int = 0
+    num_used_blocks: int = 0
+    num_blocks: int = 0
+    total_prefix_queries: int = 0
+    total_prefix_hits: int = 0
+    total_preemptions: int = 0
+    total_steps: int = 0
+
+
+class StepOutput(msgspec.Struct, tag="step"):
+    """The updates of one step."""
+
+    updates: list[SequenceUpdate]
+    stats: EngineStats
+
+
+class EngineReady(msgspec.Struct, tag="ready", omit_defaults=True):
+    """Sent once, when the model is loaded and the KV cache is allocated."""
+
+    num_blocks: int
+    block_size: int
+    max_model_len: int
+    device: str
+    dtype: str
+    load_seconds: float = 0.0
+
+
+class EngineFailed(msgspec.Struct, tag="failed"):
+    """Sent last by an engine process that ends for a reason.
+
+    Attributes:
+        message: the cause in one line.
+        is_user_error: the configuration or the model's files are at fault, so a restart cannot help.
+    """
+
+    message: str
+    is_user_error: bool
+
+
+EngineMessage = StepOutput | EngineReady | EngineFailed

@@ -1,0 +1,50 @@
+"""What a client of an engine knows of a model without torch: directory, config, tokenizer, greatest length."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from octavo.config import EngineConfig
+from octavo.errors import ConfigError
+from octavo.models.config import ModelConfig
+from octavo.models.hub import resolve_model
+from octavo.text import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """A model's files, read as far as its weights.
+
+    Attributes:
+        max_model_len: longest prompt plus output, in tokens.
+    """
+
+    directory: Path
+    model_config: ModelConfig
+    tokenizer: Tokenizer
+    max_model_len: int
+
+
+def read_model_files(config: EngineConfig) -> ModelFiles:
+    """Find the model that a configuration names and read everything but its weights.
+
+    Raises:
+        ModelError: the model is missing, broken or not supported.
+        ConfigError: ``max_model_len`` is more than the model was made for.
+    """
+    directory = resolve_model(config.model, revision=config.revision, weights=config.load_format != "dummy")
+    model_config = ModelConfig.from_directory(directory)
+    tokenizer_directory = resolve_model(config.tokenizer, weights=False) if config.tokenizer else directory
+    longest = model_config.default_max_model_len
+    if config.max_model_len is not None and config.max_model_len > longest:
+        raise ConfigError(
+            f"max_model_len={config.max_model_len} is more than the {longest} tokens that the model was made for. Use "
+            f"--max-model-len {longest} or less."
+        )
+    return ModelFiles(
+        directory=directory,
+        model_config=model_config,
+        tokenizer=Tokenizer.from_directory(tokenizer_directory),
+        max_model_len=config.max_model_len or longest,
+    )

@@ -1,0 +1,128 @@
+"""The engine process: builds an engine core and runs its loop between two ZeroMQ sockets.
+
+Started by ``octavo.engine.client`` as ``python -m octavo.engine.process`` with one line of JSON on standard input. The pipe
+stays open as a sign of life: when it closes, the parent is gone and so is this process.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import zmq
+
+from octavo.config import EngineConfig
+from octavo.engine.messages import (
+    AbortRequests,
+    AddRequests,
+    ClientMessage,
+    EngineFailed,
+    EngineLaunch,
+    EngineMessage,
+    ResetPrefixCache,
+    Shutdown,
+    StepOutput,
+)
+from octavo.errors import OctavoError
+from octavo.models.config import ModelConfig
+from octavo.observe.logging import set_up_logging
+
+if TYPE_CHECKING:
+    from octavo.engine.core import EngineCore
+
+_LINGER_MS = 2000
+logger = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Run one engine process to its end; returns its exit code."""
+    launch = msgspec.json.decode(sys.stdin.buffer.readline(), type=EngineLaunch)
+    set_up_logging(launch.log_level, "engine")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to end
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    context = zmq.Context()
+    inbox = context.socket(zmq.PULL)
+    outbox = context.socket(zmq.PUSH)
+    for socket, address in ((inbox, launch.requests_address), (outbox, launch.outputs_address)):
+        socket.set_hwm(0)
+        socket.setsockopt(zmq.LINGER, _LINGER_MS)
+        socket.connect(address)
+    try:
+        core = _build(launch, outbox)
+        if core is None:
+            return 2
+        _run(core, inbox, outbox)
+    except Exception as error:  # the last line of defence: whatever it is, the parent must learn the cause
+        logger.exception("the engine failed")
+        _send(outbox, EngineFailed(f"{type(error).__name__}: {error}", is_user_error=False))
+        return 1
+    finally:
+        context.destroy(linger=_LINGER_MS)
+    return 0
+
+
+def _build(launch: EngineLaunch, outbox: zmq.Socket[bytes]) -> EngineCore | None:
+    """Build the engine and announce it, or announce why it cannot be built and return None."""
+    started = time.monotonic()
+    from octavo.engine.builder import build_engine  # after the sockets: this import loads torch
+
+    directory = Path(launch.directory)
+    try:
+        built = build_engine(
+            EngineConfig.model_validate_json(launch.config),
+            directory,
+            ModelConfig.from_directory(directory),
+            launch.max_model_len,
+        )
+    except OctavoError as error:
+        _send(outbox, EngineFailed(str(error), is_user_error=True))
+        return None
+    built.ready.load_seconds = time.monotonic() - started
+    _send(outbox, built.ready)
+    return built.core
+
+
+def _run(core: EngineCore, inbox: zmq.Socket[bytes], outbox: zmq.Socket[bytes]) -> None:
+    """Alternate between taking messages and computing steps until told to shut down."""
+    decoder = msgspec.msgpack.Decoder(ClientMessage)
+    while True:
+        while not core.has_work or inbox.poll(0):
+            message = decoder.decode(inbox.recv())
+            if isinstance(message, Shutdown):
+                return
+            _handle(core, message)
+            if not core.has_work:  # an abort was the last thing to do: no step will tell the new counts
+                _send(outbox, StepOutput([], core.stats()))
+        _send(outbox, core.step())
+
+
+def _handle(core: EngineCore, message: ClientMessage) -> None:
+    if isinstance(message, AddRequests):
+        for request in message.requests:
+            core.add(request)
+    elif isinstance(message, AbortRequests):
+        core.abort(message.request_ids)
+    elif isinstance(message, ResetPrefixCache):
+        core.reset_prefix_cache()
+
+
+def _send(outbox: zmq.Socket[bytes], message: EngineMessage) -> None:
+    outbox.send(msgspec.msgpack.encode(message))
+
+
+def _end_with_parent() -> None:
+    """Wait until standard input closes, then end this process whatever it does."""
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

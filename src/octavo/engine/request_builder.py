@@ -1,0 +1,126 @@
+"""From what a user asks to what the engine computes: validation, tokens, seeds, limits. No torch, no sockets."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from octavo.engine.messages import EngineRequest
+from octavo.errors import RequestError
+
+if TYPE_CHECKING:
+    from octavo.engine.sampling_params import SamplingParams
+    from octavo.text import Tokenizer
+
+Prompt = str | Sequence[int] | Mapping[str, object]
+"""A text, token ids, or vLLM's ``{"prompt": text}`` / ``{"prompt_token_ids": [...]}``."""
+
+MAX_PRIORITY = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltRequest:
+    """A valid request: its prompt, and one engine request for each of its ``n`` sequences."""
+
+    request_id: str
+    prompt: str | None
+    prompt_token_ids: list[int]
+    params: SamplingParams
+    sequences: list[EngineRequest]
+
+
+class RequestBuilder:
+    """Checks requests against one model and turns them into engine requests.
+
+    Args:
+        vocab_size: rows of the model's output; every token id must be below.
+        seed: where the seeds of requests that name none come from.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, vocab_size: int, max_model_len: int, seed: int) -> None:
+        self._tokenizer = tokenizer
+        self._vocab_size = vocab_size
+        self._max_model_len = max_model_len
+        self._random = random.Random(seed)
+
+    def build(
+        self, prompt: Prompt, params: SamplingParams, request_id: str, *, priority: int = 0, cache_salt: str = ""
+    ) -> BuiltRequest:
+        """Return the engine requests for a prompt.
+
+        Raises:
+            RequestError: the prompt is empty or too long, or a token id or value is out of range.
+        """
+        text, token_ids = self._tokenize(prompt)
+        self._check_prompt(token_ids)
+        self._check_token_ids(params.stop_token_ids, "stop_token_ids")
+        self._check_token_ids(params.logit_bias or (), "logit_bias")
+        if abs(priority) > MAX_PRIORITY:
+            raise RequestError(f"priority must be in [-{MAX_PRIORITY}, {MAX_PRIORITY}], not {priority}", param="priority")
+        room = self._max_model_len - len(token_ids)
+        max_tokens = room if params.max_tokens is None else min(params.max_tokens, room)
+        seed = self._random.getrandbits(63) if params.seed is None else params.seed
+        sequences = [
+            EngineRequest(
+                request_id=f"{request_id}/{index}",
+                prompt_token_ids=token_ids,
+                sampling_params=params,
+                max_tokens=max_tokens,
+                eos_token_ids=self._tokenizer.eos_token_ids,
+                seed=_seed_of_sequence(seed, index),
+                priority=priority,
+                cache_salt=cache_salt,
+            )
+            for index in range(params.n)
+        ]
+        return BuiltRequest(request_id, text, token_ids, params, sequences)
+
+    def _tokenize(self, prompt: Prompt) -> tuple[str | None, list[int]]:
+        if isinstance(prompt, Mapping):
+            unknown = set(prompt) - {"prompt", "prompt_token_ids"}
+            if unknown or not prompt:
+                raise RequestError(
+                    f"a prompt mapping must have 'prompt' or 'prompt_token_ids', not {sorted(map(str, prompt))}",
+                    param="prompt",
+                )
+            given = prompt["prompt_token_ids"] if "prompt_token_ids" in prompt else prompt["prompt"]
+            text = prompt.get("prompt") if "prompt_token_ids" in prompt else None
+            inner_text, token_ids = self._tokenize(given)  # type: ignore[arg-type]
+            return (text if isinstance(text, str) else inner_text), token_ids
+        if isinstance(prompt, str):
+            return prompt, self._tokenizer.encode(prompt)
+        if not isinstance(prompt, Sequence) or not all(type(token) is int for token in prompt):
+            raise RequestError("a prompt must be a text or a list of token ids", param="prompt")
+        return None, list(prompt)
+
+    def _check_prompt(self, token_ids: list[int]) -> None:
+        if not token_ids:
+            raise RequestError("the prompt is empty: give at least one token", param="prompt")
+        if len(token_ids) >= self._max_model_len:
+            raise RequestError(
+                f"the prompt has {len(token_ids)} tokens, but the model's greatest length is {self._max_model_len} tokens, "
+                f"prompt and output together. Shorten the prompt to at most {self._max_model_len - 1} tokens.",
+                param="prompt",
+                code="context_length_exceeded",
+            )
+        self._check_token_ids(token_ids, "prompt")
+
+    def _check_token_ids(self, token_ids: Sequence[int] | Mapping[int, float], param: str) -> None:
+        for token_id in token_ids:
+            if not 0 <= token_id < self._vocab_size:
+                raise RequestError(
+                    f"token id {token_id} in {param} is not in the model's vocabulary of {self._vocab_size} ids "
+                    f"(0 to {self._vocab_size - 1})",
+                    param=param,
+                )
+
+
+def _seed_of_sequence(seed: int, index: int) -> int:
+    """Return the seed of sequence ``index`` of a request: the request's own for the first, unrelated ones for the others."""
+    if index == 0:
+        return seed
+    digest = hashlib.blake2b(f"{seed}/{index}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest) >> 1

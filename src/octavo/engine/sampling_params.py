@@ -1,0 +1,136 @@
+"""How the tokens of one request are chosen: vLLM's ``SamplingParams``, as far as this engine goes."""
+
+from __future__ import annotations
+
+import enum
+import math
+
+import msgspec
+
+from octavo.errors import RequestError
+
+MAX_LOGPROBS = 20
+MAX_NUM_SEQUENCES = 128
+_GREEDY_BELOW = 1e-5
+
+
+class RequestOutputKind(enum.Enum):
+    """What each output of a request carries."""
+
+    CUMULATIVE = 0
+    """Everything since the request began."""
+    DELTA = 1
+    """What is new since the last output."""
+    FINAL_ONLY = 2
+    """Everything, once, when the request has finished."""
+
+
+class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Sampling parameters of one request.
+
+    Attributes:
+        n: number of sequences sampled from the same prompt.
+        presence_penalty: subtracted once from the logit of each token that the output already has, in [-2, 2].
+        frequency_penalty: subtracted once per occurrence in the output, in [-2, 2].
+        repetition_penalty: logits of tokens in prompt or output are divided (if positive) or multiplied (if negative)
+            by this; above 1 discourages repetition (CTRL, arXiv:1909.05858).
+        temperature: logits are divided by this; 0 is greedy decoding.
+        top_p: smallest set of most likely tokens whose probabilities sum to at least this, in (0, 1].
+        top_k: number of most likely tokens to choose from; 0 or -1 means all.
+        min_p: least probability, relative to that of the most likely token, in [0, 1].
+        seed: the same seed gives the same tokens, whatever else runs in the engine.
+        stop: strings that end the output; not part of the text unless ``include_stop_str_in_output``.
+        stop_token_ids: token ids that end the output, in addition to the model's end-of-sequence ids.
+        ignore_eos: go on after an end-of-sequence token.
+        max_tokens: most tokens to generate; None means up to the model's length limit.
+        min_tokens: tokens to generate before an end-of-sequence, stop token or stop string may end the output.
+        logprobs: number of most likely tokens whose log-probabilities are returned beside that of the sampled token,
+            in [0, 20]; None means none. They are of the model's own distribution, before penalties and temperature.
+        logit_bias: token id to number added to its logit, in [-100, 100].
+        skip_special_tokens: leave special tokens out of the text.
+        output_kind: cumulative, delta or final-only outputs.
+
+    Raises:
+        RequestError: a value is out of range; ``param`` names the field.
+    """
+
+    n: int = 1
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    seed: int | None = None
+    stop: str | list[str] = []  # noqa: RUF012 (msgspec copies mutable defaults)
+    stop_token_ids: list[int] = []  # noqa: RUF012
+    ignore_eos: bool = False
+    max_tokens: int | None = 16
+    min_tokens: int = 0
+    logprobs: int | None = None
+    logit_bias: dict[int, float] | None = None
+    include_stop_str_in_output: bool = False
+    skip_special_tokens: bool = True
+    output_kind: RequestOutputKind = RequestOutputKind.CUMULATIVE
+
+    def __post_init__(self) -> None:
+        if isinstance(self.stop, str):
+            self.stop = [self.stop]
+        if self.top_k == -1:
+            self.top_k = 0
+        self._check()
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the most likely token is always taken."""
+        return self.temperature < _GREEDY_BELOW
+
+    @property
+    def has_penalties(self) -> bool:
+        """Whether earlier tokens change the logits."""
+        return bool(self.presence_penalty or self.frequency_penalty or self.repetition_penalty != 1.0)
+
+    @property
+    def stop_strings(self) -> list[str]:
+        """``stop`` as the list that it always is after construction."""
+        return [self.stop] if isinstance(self.stop, str) else self.stop
+
+    def _check(self) -> None:
+        _check_range("n", self.n, 1, MAX_NUM_SEQUENCES)
+        _check_range("presence_penalty", self.presence_penalty, -2, 2)
+        _check_range("frequency_penalty", self.frequency_penalty, -2, 2)
+        _check_range("temperature", self.temperature, 0, math.inf)
+        _check_range("top_k", self.top_k, 0, math.inf, note=" (or -1 for all)")
+        _check_range("min_p", self.min_p, 0, 1)
+        _check_range("min_tokens", self.min_tokens, 0, math.inf)
+        if not (0 < self.repetition_penalty < math.inf):
+            raise RequestError(
+                f"repetition_penalty must be a positive number, not {self.repetition_penalty}",
+                param="repetition_penalty",
+            )
+        if not (0 < self.top_p <= 1):
+            raise RequestError(f"top_p must be above 0 and at most 1, not {self.top_p}", param="top_p")
+        if self.max_tokens is not None:
+            _check_range("max_tokens", self.max_tokens, 1, math.inf)
+            if self.min_tokens > self.max_tokens:
+                raise RequestError(
+                    f"min_tokens={self.min_tokens} is more than max_tokens={self.max_tokens}", param="min_tokens"
+                )
+        if self.seed is not None:
+            _check_range("seed", self.seed, -(2**63), 2**64 - 1)
+        if self.logprobs is not None:
+            _check_range("logprobs", self.logprobs, 0, MAX_LOGPROBS)
+        if any(not stop for stop in self.stop_strings):
+            raise RequestError("stop must not contain an empty string", param="stop")
+        for token_id, bias in (self.logit_bias or {}).items():
+            if not (-100 <= bias <= 100):
+                raise RequestError(
+                    f"logit_bias of token {token_id} must be in [-100, 100], not {bias}", param="logit_bias"
+                )
+
+
+def _check_range(name: str, value: float, low: float, high: float, note: str = "") -> None:
+    if not (low <= value <= high) or not (math.isfinite(value)):
+        allowed = f"at least {low}" if high == math.inf else f"in [{low}, {high}]"
+        raise RequestError(f"{name} must be {allowed}{note}, not {value}", param=name)

@@ -1,0 +1,225 @@
+"""Decides what each step computes. Knows requests and blocks, no tensors, no clock and no randomness.
+
+There is one kind of step: every running request wants its ``num_computed_tokens`` to reach its ``num_tokens``, and the
+step's token budget is handed out in order of rank (arrival, or priority and arrival). Requests that wait are admitted with
+what is left. When blocks run out, the running request of the lowest rank is preempted: its blocks are taken and it
+computes its tokens again later.
+
+A plan may be made before the results of earlier plans are committed: tokens that are still being sampled count in
+``num_tokens`` and are filled in by ``commit``, in the order of the plans.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from typing import Literal
+
+from octavo.engine.kv_cache import KVCacheManager
+from octavo.engine.messages import EngineStats, SequenceUpdate
+from octavo.engine.request import Request, RequestStatus
+from octavo.engine.step import Admission, StepPlan, StepResult
+from octavo.engine.waiting_queue import create_waiting_queue
+
+
+class Scheduler:
+    """Continuous batching with chunked prefill over a paged KV cache.
+
+    Args:
+        kv_cache: must have room for one request of the greatest length that is ever added.
+        max_num_seqs: rows of the runner's buffers.
+        max_num_batched_tokens: budget of one step.
+    """
+
+    def __init__(
+        self,
+        kv_cache: KVCacheManager,
+        *,
+        max_num_seqs: int,
+        max_num_batched_tokens: int,
+        policy: Literal["fcfs", "priority"] = "fcfs",
+    ) -> None:
+        self.kv_cache = kv_cache
+        self.max_num_batched_tokens = max_num_batched_tokens
+        self.policy = policy
+        self.requests: dict[str, Request] = {}
+        self.running: list[Request] = []
+        self.waiting = create_waiting_queue(policy)
+        self._free_rows = list(range(max_num_seqs - 1, -1, -1))
+        self._num_preemptions = 0
+        self._num_steps = 0
+
+    @property
+    def has_unfinished_requests(self) -> bool:
+        """Whether a step may have something to do."""
+        return bool(self.requests)
+
+    def add(self, request: Request) -> None:
+        """Queue a request; its id must not be in use."""
+        if request.request_id in self.requests:
+            raise ValueError(f"request id {request.request_id!r} is in use")
+        self.requests[request.request_id] = request
+        self.waiting.push(request)
+
+    def abort(self, request_id: str) -> bool:
+        """Drop a request and free its blocks at once. Returns whether there was one."""
+        request = self.requests.get(request_id)
+        if request is None:
+            return False
+        if request.status is RequestStatus.WAITING:
+            self.waiting.remove(request)
+        else:
+            self.running.remove(request)
+        self._finish(request)
+        return True
+
+    def schedule(self) -> StepPlan:
+        """Plan one step; a plan without rows means that there is nothing to compute now."""
+        plan = StepPlan()
+        budget, preempted = self._schedule_running(plan, self.max_num_batched_tokens)
+        if not preempted:
+            self._admit_waiting(plan, budget)
+        self._num_steps += bool(plan.rows)
+        return plan
+
+    def commit(self, plan: StepPlan, result: StepResult) -> list[SequenceUpdate]:
+        """Append what a step sampled, end the requests that are done, and say what happened to each."""
+        updates: list[SequenceUpdate] = []
+        any_finished = False
+        all_logprobs = result.logprobs
+        for index, (request, token_id) in enumerate(zip(plan.sampled_requests, result.token_ids, strict=True)):
+            if request.status is RequestStatus.FINISHED:
+                continue
+            token_ids = request.token_ids
+            token_ids.append(token_id)
+            update = SequenceUpdate(request.request_id, [token_id])
+            if len(token_ids) == request.prompt_len + 1:
+                update.num_cached_tokens = request.num_cached_tokens
+            if all_logprobs is not None and (logprobs := all_logprobs[index]) is not None:
+                update.logprobs = [logprobs]
+            if token_id in request.stop_token_ids and request.num_output_tokens >= request.sampling_params.min_tokens:
+                update.finish_reason = "stop"
+                if token_id in request.sampling_params.stop_token_ids:
+                    update.stop_token_id = token_id
+            elif len(token_ids) >= request.max_num_tokens:
+                update.finish_reason = "length"
+            if update.finish_reason is not None:
+                any_finished = True
+                if request.status is RequestStatus.WAITING:  # preempted while its last token was in flight
+                    self.waiting.remove(request)
+                self._finish(request)
+            updates.append(update)
+        if any_finished:
+            self.running = [request for request in self.running if request.status is RequestStatus.RUNNING]
+        return updates
+
+    def stats(self) -> EngineStats:
+        """Return the counts that monitoring shows."""
+        pool = self.kv_cache.pool
+        return EngineStats(
+            num_running=len(self.running),
+            num_waiting=len(self.waiting),
+            num_used_blocks=pool.num_used,
+            num_blocks=pool.num_blocks,
+            total_prefix_queries=self.kv_cache.num_queried_tokens,
+            total_prefix_hits=self.kv_cache.num_hit_tokens,
+            total_preemptions=self._num_preemptions,
+            total_steps=self._num_steps,
+        )
+
+    def _schedule_running(self, plan: StepPlan, budget: int) -> tuple[int, bool]:
+        """Hand out the budget to running requests. Returns what is left, and whether one was preempted."""
+        running = self.running
+        block_size = self.kv_cache.block_size
+        preempted = False
+        index = 0
+        while index < len(running) and budget > 0:
+            request = running[index]
+            index += 1
+            start = request.num_computed_tokens
+            count = request.num_tokens - start
+            if count <= 0 or request.num_tokens >= request.max_num_tokens:
+                continue  # everything is computed, or its last token is being sampled
+            if count > budget:
+                count = budget
+            if start + count > len(request.block_ids) * block_size:
+                first_new = len(request.block_ids)
+                new_blocks = self.kv_cache.extend(request, start + count)
+                while new_blocks is None:
+                    preempted = True
+                    if self._preempt_lowest() is request:
+                        return budget, preempted
+                    new_blocks = self.kv_cache.extend(request, start + count)
+                plan.new_blocks.append((request.row, first_new, new_blocks))
+            self._plan_tokens(plan, request, start, count)
+            budget -= count
+        return budget, preempted
+
+    def _admit_waiting(self, plan: StepPlan, budget: int) -> None:
+        """Let in waiting requests while there are rows, tokens and blocks for them."""
+        while budget > 0 and self._free_rows and len(self.waiting):
+            request = self.waiting.peek()
+            if len(request.token_ids) < request.num_tokens:
+                return  # preempted while a token is being sampled, which it needs to go on
+            if not self.kv_cache.admit(request):
+                return
+            self.waiting.remove(request)
+            request.row = self._free_rows.pop()
+            request.status = RequestStatus.RUNNING
+            insort(self.running, request, key=self._rank)
+            cached_blocks = list(request.block_ids)
+            start = request.num_computed_tokens
+            count = min(request.num_tokens - start, budget)
+            new_blocks = self.kv_cache.extend(request, start + count)
+            if new_blocks is None:
+                raise AssertionError("an admitted request has room for its known tokens")
+            plan.admissions.append(
+                Admission(
+                    row=request.row,
+                    token_ids=list(request.token_ids),
+                    prompt_len=request.prompt_len,
+                    block_ids=cached_blocks + new_blocks,
+                    sampling_params=request.sampling_params,
+                    seed=request.seed,
+                    stop_token_ids=request.stop_token_ids,
+                )
+            )
+            self._plan_tokens(plan, request, start, count)
+            budget -= count
+
+    def _plan_tokens(self, plan: StepPlan, request: Request, start: int, count: int) -> None:
+        end = start + count
+        if end == request.num_tokens:
+            plan.samples.append(len(plan.rows))
+            plan.sampled_requests.append(request)
+            request.num_tokens += 1
+        plan.rows.append(request.row)
+        plan.starts.append(start)
+        plan.counts.append(count)
+        request.num_computed_tokens = end
+        if end >= request.next_publication:
+            self.kv_cache.publish(request)
+
+    def _preempt_lowest(self) -> Request:
+        """Take the blocks of the running request of the lowest rank and let it wait again."""
+        request = self.running.pop()
+        self._vacate(request)
+        request.status = RequestStatus.WAITING
+        request.num_computed_tokens = 0
+        request.num_preemptions += 1
+        self._num_preemptions += 1
+        self.waiting.push_back(request)
+        return request
+
+    def _finish(self, request: Request) -> None:
+        if request.row >= 0:
+            self._vacate(request)
+        request.status = RequestStatus.FINISHED
+        del self.requests[request.request_id]
+
+    def _vacate(self, request: Request) -> None:
+        self.kv_cache.release(request)
+        self._free_rows.append(request.row)
+        request.row = -1
+
+    def _rank(self, request: Request) -> tuple[int, int]:
+        return (request.priority if self.policy == "priority" else 0, request.arrival)

@@ -1,0 +1,64 @@
+"""What passes between the scheduler and the runner: a plan of one step, and what came of it. No tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from octavo.engine.messages import TokenLogprobs
+    from octavo.engine.request import Request
+    from octavo.engine.sampling_params import SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A request that takes a row of the runner's buffers, new or resumed.
+
+    Attributes:
+        token_ids: all tokens known so far.
+        prompt_len: how many of them are prompt.
+        block_ids: blocks that already hold a cached prefix.
+        stop_token_ids: tokens that must not be sampled before ``min_tokens`` output tokens.
+    """
+
+    row: int
+    token_ids: list[int]
+    prompt_len: int
+    block_ids: list[int]
+    sampling_params: SamplingParams
+    seed: int
+    stop_token_ids: frozenset[int]
+
+
+@dataclass(slots=True)
+class StepPlan:
+    """One step: sequences ``i`` of the batch computes ``counts[i]`` tokens from position ``starts[i]`` on.
+
+    Attributes:
+        admissions: rows to fill before the step.
+        new_blocks: ``(row, index, block ids)`` to write into block tables from ``index`` on.
+        rows, starts, counts: parallel lists, one entry a sequence.
+        samples: the sequences of the batch (indexes into ``rows``) whose last token is followed by a sampled one.
+        sampled_requests: the requests behind ``samples``, for the scheduler alone.
+    """
+
+    admissions: list[Admission] = field(default_factory=list)
+    new_blocks: list[tuple[int, int, list[int]]] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    samples: list[int] = field(default_factory=list)
+    sampled_requests: list[Request] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """Sampled tokens, one for each entry of the plan's ``samples``.
+
+    Attributes:
+        logprobs: None if no request asked for any, else one entry a sample (None for those that did not ask).
+    """
+
+    token_ids: list[int]
+    logprobs: list[TokenLogprobs | None] | None = None

@@ -1,0 +1,71 @@
+"""The one table that says which implementation of an operation runs, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Concatenate, Generic, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+ANY_DEVICE = frozenset({"cpu", "cuda"})
+ANY_FLOAT = frozenset({torch.float32, torch.bfloat16, torch.float16})
+
+
+@dataclass(frozen=True, slots=True)
+class Implementation(Generic[P, R]):
+    """One way to compute an operation, and the inputs for which it is taken.
+
+    Attributes:
+        device_types, dtypes: of the operation's first tensor.
+    """
+
+    name: str
+    function: Callable[Concatenate[Tensor, P], R]
+    device_types: frozenset[str] = ANY_DEVICE
+    dtypes: frozenset[torch.dtype] = ANY_FLOAT
+
+    def takes(self, tensor: Tensor) -> bool:
+        """Whether this implementation computes for such a tensor."""
+        return tensor.device.type in self.device_types and tensor.dtype in self.dtypes
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[P, R]):
+    """An operation and its implementations, the preferred one first; a call runs the first that takes the input."""
+
+    name: str
+    implementations: Sequence[Implementation[P, R]]
+
+    def __call__(self, tensor: Tensor, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        for implementation in self.implementations:
+            if implementation.takes(tensor):
+                return implementation.function(tensor, *args, **kwargs)
+        raise TypeError(f"no implementation of {self.name} takes {tensor.dtype} on {tensor.device.type}")
+
+
+@dataclass(frozen=True, slots=True)
+class KernelRow:
+    """One line of the dispatch table, for people."""
+
+    operation: str
+    implementation: str
+    device_types: tuple[str, ...]
+    dtypes: tuple[str, ...]
+
+
+def rows_of(operation: Operation[P, R]) -> list[KernelRow]:
+    """Return the table's lines of one operation, in the order in which they are tried."""
+    return [
+        KernelRow(
+            operation=operation.name,
+            implementation=implementation.name,
+            device_types=tuple(sorted(implementation.device_types)),
+            dtypes=tuple(sorted(str(dtype).removeprefix("torch.") for dtype in implementation.dtypes)),
+        )
+        for implementation in operation.implementations
+    ]

@@ -1,0 +1,50 @@
+"""What one forward pass needs to know beside its token ids, passed explicitly from the runner to every layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class LayerKVCache:
+    """The paged KV cache of one layer.
+
+    Attributes:
+        key, value: ``[num_blocks, block_size, num_kv_heads, head_dim]``, in the model's dtype. Block 0 is never given to
+            a request: padding points at it.
+    """
+
+    key: Tensor
+    value: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardContext:
+    """The batch of one step: ``num_seqs`` sequences with ``num_tokens`` tokens to compute in all, laid end to end.
+
+    Attributes:
+        positions: ``[num_tokens]`` int64, place of each token in its sequence.
+        slots: ``[num_tokens]`` int64, where each token's key and value go: block id * block_size + offset.
+        block_tables: ``[num_seqs, max_blocks]`` int32, block ids of each sequence, padded with 0.
+        query_starts: ``[num_seqs + 1]`` int32, first token of each sequence in the batch; the last entry is num_tokens.
+        seq_lens: ``[num_seqs]`` int32, tokens of each sequence that have keys after this step.
+        prompt_lens: ``[num_tokens]`` int64, prompt length of each token's sequence (dynamic rotary scaling needs it).
+        query_lens_host, seq_lens_host: the same lengths as Python ints, so that no layer has to ask the device.
+        kv_caches: one entry a layer.
+    """
+
+    positions: Tensor
+    slots: Tensor
+    block_tables: Tensor
+    query_starts: Tensor
+    seq_lens: Tensor
+    prompt_lens: Tensor
+    query_lens_host: Sequence[int]
+    seq_lens_host: Sequence[int]
+    kv_caches: Sequence[LayerKVCache]

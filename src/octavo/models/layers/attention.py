@@ -1,0 +1,82 @@
+"""Self-attention of one decoder layer over the paged KV cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+
+from octavo import kernels
+from octavo.models.config import ModelConfig
+from octavo.models.forward_context import ForwardContext, LayerKVCache
+from octavo.models.layers.linear import Linear, MergedLinear
+from octavo.models.layers.placement import CheckpointTensor, Placement
+from octavo.models.layers.rms_norm import RMSNorm
+
+
+class SelfAttention(nn.Module):
+    """Grouped-query attention (arXiv:2305.13245) with rotary positions.
+
+    Args:
+        qkv_bias: query, key and value projections have a bias.
+        output_bias: the output projection has a bias.
+        qk_norm: each head's query and key are normalised before rotation.
+        sliding_window: number of positions that a token sees, itself included; None is all.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        placement: Placement,
+        *,
+        qkv_bias: bool,
+        output_bias: bool = False,
+        qk_norm: bool = False,
+        sliding_window: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_heads = config.num_attention_heads
+        self.num_kv_heads = config.num_key_value_heads
+        self.head_dim = config.head_dim
+        self.scale = config.head_dim**-0.5
+        self.sliding_window = sliding_window
+        query_size, kv_size = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
+        self.qkv_proj = MergedLinear(
+            config.hidden_size, (query_size, kv_size, kv_size), bias=qkv_bias, placement=placement
+        )
+        self.o_proj = Linear(query_size, config.hidden_size, bias=output_bias, placement=placement)
+        self.q_norm = RMSNorm(self.head_dim, config.rms_norm_eps, placement) if qk_norm else None
+        self.k_norm = RMSNorm(self.head_dim, config.rms_norm_eps, placement) if qk_norm else None
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, kv_cache: LayerKVCache, context: ForwardContext) -> Tensor:
+        """``[num_tokens, hidden_size]`` to the same; keys and values are written to the cache on the way."""
+        query, key, value = (
+            part.unflatten(-1, (-1, self.head_dim))
+            for part in self.qkv_proj(x).split(self.qkv_proj.output_sizes, dim=-1)
+        )
+        if self.q_norm is not None and self.k_norm is not None:
+            query, key = self.q_norm(query)[0], self.k_norm(key)[0]
+        query, key = kernels.apply_rotary(query, key, cos, sin)
+        kernels.write_kv(key, value, kv_cache.key, kv_cache.value, context.slots)
+        attended = kernels.paged_attention(
+            query,
+            kv_cache.key,
+            kv_cache.value,
+            context.block_tables,
+            context.query_starts,
+            context.seq_lens,
+            context.query_lens_host,
+            context.seq_lens_host,
+            self.scale,
+            self.sliding_window,
+        )
+        output: Tensor = self.o_proj(attended.flatten(1))
+        return output
+
+    def checkpoint_tensors(self, name: str) -> Iterator[CheckpointTensor]:
+        """Declare the projections, and the norms of the heads if there are any."""
+        yield from self.qkv_proj.checkpoint_tensors(f"{name}.q_proj", f"{name}.k_proj", f"{name}.v_proj")
+        yield from self.o_proj.checkpoint_tensors(f"{name}.o_proj")
+        if self.q_norm is not None and self.k_norm is not None:
+            yield from self.q_norm.checkpoint_tensors(f"{name}.q_norm")
+            yield from self.k_norm.checkpoint_tensors(f"{name}.k_norm")

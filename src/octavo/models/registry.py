@@ -1,0 +1,39 @@
+"""Which architectures there are, and where their classes live; a class is imported when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from octavo.errors import ModelError, nearest_name
+
+if TYPE_CHECKING:
+    from octavo.models.layers.decoder import CausalLM
+
+ARCHITECTURES = {
+    "LlamaForCausalLM": "octavo.models.architectures.llama",
+    "MistralForCausalLM": "octavo.models.architectures.mistral",
+    "Qwen2ForCausalLM": "octavo.models.architectures.qwen2",
+    "Qwen3ForCausalLM": "octavo.models.architectures.qwen3",
+}
+
+
+def model_class(architecture: str) -> type[CausalLM]:
+    """Return the model class of an architecture as ``config.json`` names it.
+
+    Raises:
+        ModelError: there is no such architecture.
+    """
+    if architecture not in ARCHITECTURES:
+        raise unsupported_architecture(architecture)
+    found: type[CausalLM] = getattr(importlib.import_module(ARCHITECTURES[architecture]), architecture)
+    return found
+
+
+def unsupported_architecture(architecture: str) -> ModelError:
+    """Return the error for an architecture that is not in the table."""
+    nearest = nearest_name(architecture, ARCHITECTURES)
+    hint = f" The nearest is {nearest}." if nearest else ""
+    return ModelError(
+        f"The architecture {architecture!r} is not supported. Supported are {', '.join(ARCHITECTURES)}.{hint}"
+    )

@@ -1,0 +1,21 @@
+"""The arithmetic of memory: what a token of KV cache costs, and how many blocks fit.
+
+Pure integers; it knows neither tensors nor configurations.
+"""
+
+from __future__ import annotations
+
+
+def kv_bytes_per_token(num_layers: int, num_kv_heads: int, head_dim: int, bytes_per_element: int) -> int:
+    """Return the bytes that keys and values of one token take in all layers."""
+    return 2 * num_layers * num_kv_heads * head_dim * bytes_per_element
+
+
+def blocks_that_fit(memory_bytes: int, block_size: int, bytes_per_token: int) -> int:
+    """Return how many whole blocks of ``block_size`` tokens fit into ``memory_bytes``; 0 if it is negative."""
+    return max(memory_bytes, 0) // (block_size * bytes_per_token)
+
+
+def blocks_of_sequence(num_tokens: int, block_size: int) -> int:
+    """Return the blocks that a sequence of ``num_tokens`` occupies, the last one perhaps partly filled."""
+    return -(-num_tokens // block_size)

@@ -1,0 +1,100 @@
+"""Small random checkpoints made by transformers: the outside oracle of everything that runs a model."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, PreTrainedModel, Qwen2Config, Qwen3Config
+
+CONFIGS = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config}
+
+_SPECIAL_TOKENS = ["<|bos|>", "<|eos|>", "<|im_start|>", "<|im_end|>"]
+_VOCAB_SIZE = 320
+_CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def make_checkpoint(
+    directory: Path,
+    family: str,
+    *,
+    tokenizer: bool = False,
+    seed: int = 0,
+    max_shard_size: str = "1GB",
+    **overrides: Any,
+) -> Path:
+    """Save a small random float32 model of a family (llama, mistral, qwen2, qwen3) and return its directory.
+
+    Every parameter is random, biases and norms included, with a spread that makes ties between logits impossible.
+
+    Args:
+        tokenizer: also save a byte-level tokenizer of the model's vocabulary size with a ChatML template. Its ids: 256
+            bytes, then merges of two letters, then the special tokens <|bos|> <|eos|> <|im_start|> <|im_end|>.
+        overrides: fields of the family's transformers configuration.
+    """
+    fields: dict[str, Any] = {
+        "vocab_size": _VOCAB_SIZE,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "max_position_embeddings": 1024,
+        "bos_token_id": _VOCAB_SIZE - 4,
+        "eos_token_id": _VOCAB_SIZE - 3,
+        "pad_token_id": None,
+        "dtype": "float32",
+    }
+    config = CONFIGS[family](**(fields | overrides))
+    generator = torch.Generator().manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" in name:
+                parameter.uniform_(0.5, 1.5, generator=generator)
+            else:
+                parameter.normal_(std=0.25, generator=generator)
+    directory.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(directory, max_shard_size=max_shard_size)
+    if tokenizer:
+        save_tokenizer(directory, config.vocab_size)
+    return directory
+
+
+def load_oracle(directory: Path) -> PreTrainedModel:
+    """Load a checkpoint with transformers, freshly: models with dynamic rotary scaling keep state between calls."""
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    return model.eval()
+
+
+def save_tokenizer(directory: Path, vocab_size: int) -> None:
+    """Save tokenizer.json and tokenizer_config.json of a byte-level BPE with exactly ``vocab_size`` entries."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    characters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    num_merges = vocab_size - len(characters) - len(_SPECIAL_TOKENS)
+    if num_merges < 0:
+        raise ValueError(f"vocab_size must be at least {len(characters) + len(_SPECIAL_TOKENS)}")
+    merges = list(itertools.islice(itertools.product("etaoinshrdlu", repeat=2), num_merges))
+    vocab = {text: token_id for token_id, text in enumerate([*characters, *(a + b for a, b in merges)])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in _SPECIAL_TOKENS])
+    tokenizer.save(str(directory / "tokenizer.json"))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<|bos|>",
+        "eos_token": "<|eos|>",
+        "add_bos_token": False,
+        "clean_up_tokenization_spaces": False,
+        "chat_template": _CHAT_TEMPLATE,
+    }
+    (directory / "tokenizer_config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
