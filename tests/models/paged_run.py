@@ -42,7 +42,7 @@ class PagedRun:
         ]
 
     def step(self, counts: Sequence[tuple[int, int]]) -> list[Tensor]:
-        """Compute ``(sequence, number of tokens)`` pairs in one batch; return the logits of each, ``[tokens, vocab]``."""
+        """Compute ``(sequence, number of tokens)`` pairs in one batch; return the logits of each."""
         positions = [range(self.num_computed[i], self.num_computed[i] + count) for i, count in counts]
         width = max(len(table) for table in self.tables) + 1
         tables = [self.tables[i] + [0] * (width - len(self.tables[i])) for i, _ in counts]

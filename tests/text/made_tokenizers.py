@@ -3,6 +3,7 @@
 import functools
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import tokenizers
@@ -117,7 +118,5 @@ def loaded(make: Any) -> Tokenizer:
 
 def load_backend(backend: tokenizers.Tokenizer) -> Tokenizer:
     """An Octavo tokenizer around a copy of ``backend``, without further files."""
-    from tempfile import TemporaryDirectory
-
     with TemporaryDirectory() as directory:
         return Tokenizer.from_directory(save_tokenizer(Path(directory), backend))

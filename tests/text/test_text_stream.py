@@ -90,8 +90,9 @@ def test_what_was_held_back_is_released_at_the_end():
 def test_a_stop_string_that_only_the_end_completes_is_found():
     tokenizer = loaded(byte_level_bpe)
     half = tokenizer.encode("龘")[:1]
-    delta = TextStream(tokenizer, stop=["b\ufffd"]).push([*tokenizer.encode("ab"), *half], finished=True)
-    assert delta == TextDelta("a", "b\ufffd", 3)
+    token_ids = [*tokenizer.encode("ab"), *half]
+    delta = TextStream(tokenizer, stop=["b\ufffd"]).push(token_ids, finished=True)
+    assert delta == TextDelta("a", "b\ufffd", len(token_ids))
 
 
 def test_special_tokens_are_left_out_unless_they_are_wanted():

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import transformers
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from tokenizers import decoders
 
 from octavo.errors import ModelError, RequestError
 from octavo.text import Tokenizer
@@ -35,16 +36,13 @@ def from_transformers(directory: Path) -> transformers.PreTrainedTokenizerFast:
     "config",
     [
         {},
-        {"bos_token": "<s>", "eos_token": {"content": "</s>"}, "add_bos_token": True, "add_eos_token": True},
-        {"bos_token": "<s>", "eos_token": None, "add_bos_token": False},
-        {"add_bos_token": True},
+        {"bos_token": "<s>", "eos_token": {"__type": "AddedToken", "content": "</s>"}, "add_bos_token": True},
+        {"bos_token": "<s>", "eos_token": None, "add_bos_token": False, "add_eos_token": True},
     ],
     ids=json.dumps,
 )
 def test_encode_and_decode_agree_with_transformers(tmp_path, make, config):
-    if make is not sentencepiece_bpe:
-        config = {name: value for name, value in config.items() if "add_" in name}
-    save_tokenizer(tmp_path, make(), tokenizer_config=config)
+    save_tokenizer(tmp_path, make(), tokenizer_config=config if make is sentencepiece_bpe else {})
     ours, theirs = Tokenizer.from_directory(tmp_path), from_transformers(tmp_path)
     for text in SAMPLE_TEXTS:
         for special in True, False:
@@ -59,8 +57,7 @@ def test_encode_and_decode_agree_with_transformers(tmp_path, make, config):
 @given(text=st.text(max_size=20))
 def test_text_survives_the_round_trip(make, text):
     tokenizer = loaded(make)
-    if any(token.strip("▁") in text for token in ("▁▁added",)) or "▁" in text:
-        return
+    assume(not set(text) & {"é", "▁"})  # an added token that is also a byte's name; the mark for a space
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
@@ -85,7 +82,7 @@ def test_bytes_of_tokens_join_to_the_text_and_their_texts_stand_alone():
     assert b"".join(map(tokenizer.token_bytes, token_ids)).decode() == " two 龘🙂"
     part = tokenizer.encode("龘")[0]
     assert (tokenizer.token_bytes(part), tokenizer.token_text(part)) == ("龘".encode()[:1], "\ufffd")
-    assert tokenizer.token_text(tokenizer.special_token_ids.__iter__().__next__())
+    assert tokenizer.token_text(byte_level_bpe().token_to_id("<|end|>")) == "<|end|>"
 
 
 def test_bytes_of_sentencepiece_tokens_are_those_of_the_text_they_add():
@@ -106,8 +103,6 @@ def test_an_id_without_a_token_has_no_text(make):
 
 
 def test_a_token_under_an_unusual_decoder_has_its_text(tmp_path):
-    from tokenizers import decoders
-
     tokenizer = Tokenizer.from_directory(save_tokenizer(tmp_path, with_decoder(decoders.CTC())))
     assert tokenizer.token_text(4) == "b"
 
@@ -134,7 +129,7 @@ def test_tokens_that_the_files_name_special_are_special(tmp_path):
     save_tokenizer(tmp_path, sentencepiece_bpe(), tokenizer_config=config)
     tokenizer = Tokenizer.from_directory(tmp_path)
     assert {sentencepiece_bpe().token_to_id(token) for token in "wxy"} < tokenizer.special_token_ids
-    assert tokenizer.decode(tokenizer.encode("HexH")) == "HeH"
+    assert tokenizer.decode([sentencepiece_bpe().token_to_id("x")]) == ""
 
 
 def test_a_named_token_that_the_vocabulary_lacks_gets_no_id(tmp_path):
@@ -156,14 +151,15 @@ def test_several_threads_get_the_same_ids():
     results: list[list[list[int]]] = []
 
     def work() -> None:
-        results.append([[tokenizer.encode(text) for text in SAMPLE_TEXTS] for _ in range(20)][-1])
+        for _ in range(10):
+            results.append([tokenizer.encode(text) for text in SAMPLE_TEXTS])  # noqa: PERF401
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert results == [expected] * 4
+    assert results == [expected] * 40
 
 
 def test_a_missing_tokenizer_names_the_format_that_is_there(tmp_path):
@@ -200,7 +196,6 @@ def test_a_broken_tokenizer_json_is_named_with_the_place(tmp_path):
         ({"generation_config": {"eos_token_id": [True]}}, "eos_token_id"),
         ({"config": []}, r"config\.json must contain a JSON object, not list"),
         ({"tokenizer_config": {"eos_token": 3}}, r"tokenizer_config\.json: eos_token .*3"),
-        ({"tokenizer_config": {"bos_token": "[B]", "add_bos_token": True}}, r"'\[B\]'.* no such token"),
         ({"tokenizer_config": {"chat_template": 3}}, "chat_template must be"),
         ({"tokenizer_config": {"chat_template": "a\n{% if %}"}}, r"tokenizer_config\.json .*line 2"),
     ],

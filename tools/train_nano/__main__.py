@@ -4,14 +4,12 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from tokenizers import Tokenizer
 
-from tools.train_nano.batches import Shape, prefetched
 from tools.train_nano.export import export
-from tools.train_nano.model import Nano, NanoConfig
+from tools.train_nano.processes import start_or_resume, train
 from tools.train_nano.tokenizer import train_tokenizer
-from tools.train_nano.trainer import Recipe, Trainer
+from tools.train_nano.trainer import Recipe
 
 
 def main() -> None:
@@ -23,28 +21,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=defaults.steps)
     parser.add_argument("--seed", type=int, default=defaults.seed)
     parser.add_argument("--device", default=defaults.device, help="cpu or cuda")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--processes", type=int, default=2, help="processes that share the work, on a CPU")
     parser.add_argument("--export-only", action="store_true")
     arguments = parser.parse_args()
 
-    torch.set_num_threads(arguments.threads)
-    torch.manual_seed(arguments.seed)
-    recipe = replace(
-        defaults,
-        steps=arguments.steps,
-        seed=arguments.seed,
-        device=arguments.device,
-    )
+    recipe = replace(defaults, steps=arguments.steps, seed=arguments.seed, device=arguments.device)
     arguments.work.mkdir(parents=True, exist_ok=True)
     tokenizer = _tokenizer(arguments.work / "tokenizer.json", recipe.seed)
-    trainer = Trainer(Nano(NanoConfig(vocab_size=tokenizer.get_vocab_size())), recipe)
-    checkpoint = arguments.work / "checkpoint.pt"
-    if checkpoint.exists():
-        trainer.load(checkpoint)
     if not arguments.export_only:
-        shape = Shape(recipe.steps, recipe.step_tokens, recipe.micro_tokens, recipe.max_length)
-        data = prefetched(tokenizer.to_str(), recipe.seed, trainer.step, shape)
-        trainer.run(data, checkpoint)
+        world = arguments.processes if recipe.device == "cpu" else 1
+        train(world, recipe, tokenizer, arguments.work)
+    trainer = start_or_resume(recipe, tokenizer, arguments.work)
     export(trainer.model, tokenizer, arguments.out)
     print(f"steps {trainer.step}, tokens read {trainer.tokens_read}, learned {trainer.tokens_learned}")
     print(f"{trainer.seconds:.0f} s of training; model in {arguments.out}")

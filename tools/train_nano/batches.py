@@ -3,7 +3,6 @@
 Each step's data depends only on the seed and the step's number, so that a run can stop and resume anywhere.
 """
 
-import multiprocessing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
@@ -14,7 +13,7 @@ from tokenizers import Tokenizer
 
 from tools.train_nano.conversations import mixture_at, training_conversation
 from tools.train_nano.template import render
-from tools.train_nano.tokenizer import END_OF_TEXT, TURN_END, TURN_START
+from tools.train_nano.tokenizer import END_OF_TEXT, TURN_END, TURN_START, token_id
 
 Ids = NDArray[np.int64]
 BLOCK = 16
@@ -55,15 +54,9 @@ class Encoder:
     def __init__(self, tokenizer: Tokenizer, max_length: int) -> None:
         self.tokenizer = tokenizer
         self.max_length = max_length
-        self.pad = self._id(END_OF_TEXT)
-        self._end = self._id(TURN_END)
+        self.pad = token_id(tokenizer, END_OF_TEXT)
+        self._end = token_id(tokenizer, TURN_END)
         self._opening = tokenizer.encode(f"{TURN_START}assistant\n").ids
-
-    def _id(self, token: str) -> int:
-        found = self.tokenizer.token_to_id(token)
-        if found is None:
-            raise ValueError(f"the tokenizer lacks {token}")
-        return int(found)
 
     def encode(self, text: str) -> tuple[Ids, Ids]:
         """Ids of a rendered conversation, and its targets: the assistant's tokens with each end of turn, else -1."""
@@ -123,22 +116,10 @@ def _pad(rows: list[tuple[Ids, Ids]], pad: int) -> MicroBatch:
     return MicroBatch(tokens, targets)
 
 
-def prefetched(tokenizer_json: str, seed: int, first: int, shape: Shape) -> Iterator[StepData]:
-    """Steps `first` to `shape.steps`, made ahead by a process of its own."""
-    context = multiprocessing.get_context("spawn")
-    queue: multiprocessing.Queue[StepData] = context.Queue(maxsize=2 * BLOCK)
-    process = context.Process(target=_produce, args=(queue, tokenizer_json, seed, first, shape), daemon=True)
-    process.start()
-    for _ in range(first, shape.steps):
-        yield queue.get()
-    process.join()
-
-
-def _produce(
-    queue: "multiprocessing.Queue[StepData]", tokenizer_json: str, seed: int, first: int, shape: Shape
-) -> None:
+def stream(tokenizer_json: str, seed: int, first: int, shape: Shape) -> Iterator[StepData]:
+    """Steps `first` to `shape.steps`, a block at a time, when needed; making them costs little beside training."""
     encoder = Encoder(Tokenizer.from_str(tokenizer_json), shape.max_length)
     for block in range(first - first % BLOCK, shape.steps, BLOCK):
         for data in block_data(encoder, seed, block, shape):
             if first <= data.step < shape.steps:
-                queue.put(data)
+                yield data

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
 
-from tools.train_nano.sample import Check, Conversation, Exchange, Message, Split, assistant, draw, in_split, user
+from tools.train_nano.sample import Check, Conversation, Exchange, Message, Split, Tool, assistant, draw, in_split, user
 from tools.train_nano.skills import SINGLE_TURN, recall, tool_use
 from tools.train_nano.skills.tool_use import ToolUse
 from tools.train_nano.words import with_chinese_marks
@@ -30,9 +30,9 @@ class Mixture:
 
 def mixture_at(progress: float) -> Mixture:
     """What to practise when `progress` (0 to 1) of the training is done: long conversations come late."""
-    long = 0.004 if progress < 0.5 else 0.04
+    long = 0.003 if progress < 0.5 else 0.02
     return Mixture(
-        kinds={"chain": 0.64, "recall": 0.15, "tools": 0.21 - long / 2, "long": long},
+        kinds={"chain": 0.66, "recall": 0.16, "tools": 0.18, "long": long},
         skills={
             "identity": 0.5,
             "capitals": 1.6,
@@ -42,7 +42,7 @@ def mixture_at(progress: float) -> Mixture:
             "reverse": 1.6,
             "upper": 0.7,
             "json": 1.6,
-            "story": 0.35,
+            "story": 0.3,
         },
     )
 
@@ -76,7 +76,7 @@ def _fillers(rng: Random, tokens: int) -> list[Message]:
     while length < tokens:
         skills = (
             ["story"]
-            if tokens - length > 250 and rng.random() < 0.5
+            if tokens - length > 250 and rng.random() < 0.2
             else ["capitals", "terms", "arithmetic", "copy", "json"]
         )
         turn = tool_use.plain_turn(exchange(rng, rng.choice(skills), "train"))
@@ -87,7 +87,7 @@ def _fillers(rng: Random, tokens: int) -> list[Message]:
 
 def _chain(rng: Random, mixture: Mixture) -> Conversation:
     messages = _system(rng)
-    for _ in range(rng.choice((1, 1, 2, 3, 4))):
+    for _ in range(rng.choice((1, 1, 2, 3, 4, 5))):
         skill = _pick(rng, mixture.skills)
         messages += tool_use.plain_turn(exchange(rng, skill, "train"))
         if skill == "story":
@@ -122,7 +122,7 @@ _WITHOUT_TOOLS = ["identity", "capitals", "capitals", "terms", "copy", "upper", 
 def _with_tools(rng: Random) -> Conversation:
     use = _use(rng, "train")
     uses = [use]
-    for _ in range(rng.choice((0, 1, 1, 2))):
+    for _ in range(rng.choice((0, 1, 2, 3))):
         if rng.random() < 0.5:
             again = tool_use.same_tool_again(rng, rng.choice(uses))
             if again and in_split(again.key, "train"):
@@ -138,7 +138,7 @@ def _with_tools(rng: Random) -> Conversation:
         again = tool_use.same_tool_again(rng, uses[-1])
         if again and in_split(again.key, "train"):
             turns[-1] = _parallel([uses[-1], again])
-    for _ in range(rng.choice((0, 1, 1, 2))):
+    for _ in range(rng.choice((0, 1, 2, 3))):
         plain = tool_use.plain_turn(exchange(rng, rng.choice(_WITHOUT_TOOLS), "train"))
         turns.insert(rng.randint(0, len(turns)), plain)
     return Conversation("tools", _system(rng) + [message for turn in turns for message in turn], tools=tools)
@@ -164,13 +164,16 @@ def training_conversation(rng: Random, mixture: Mixture) -> Conversation:
     return _remember(rng, rng.choice((0, 0, 20, 40, 80, 140)), rng.randint(1, 3))
 
 
-def _asked(skill: str, rng: Random, turns: list[Message], check: Check, tools: list[tool_use.Tool]) -> Conversation:
+def _asked(skill: str, rng: Random, turns: list[Message], check: Check, tools: list[Tool]) -> Conversation:
     return Conversation(skill, _system(rng) + turns, check, tools)
 
 
-def _single(rng: Random, skill: str, split: Split) -> Conversation:
-    made = exchange(rng, skill, split)
-    return _asked(skill, rng, tool_use.plain_turn(made), made.check, [])
+def _single(skill: str) -> Callable[[Random, Split], Conversation]:
+    def make(rng: Random, split: Split) -> Conversation:
+        made = exchange(rng, skill, split)
+        return _asked(skill, rng, tool_use.plain_turn(made), made.check, [])
+
+    return make
 
 
 def _recall(rng: Random, skill: str, split: Split, filler_tokens: int) -> Conversation:
@@ -198,7 +201,7 @@ def _tool_answer(rng: Random, split: Split) -> Conversation:
 
 
 _QUESTIONS: dict[str, Callable[[Random, Split], Conversation]] = {
-    **{skill: (lambda rng, split, skill=skill: _single(rng, skill, split)) for skill in SINGLE_TURN},
+    **{skill: _single(skill) for skill in SINGLE_TURN},
     "recall": lambda rng, split: _recall(rng, "recall", split, rng.choice((0, 30, 60, 120))),
     "recall_long": lambda rng, split: _recall(rng, "recall_long", split, rng.choice((300, 500, 800, 1200))),
     "tool_call": _tool_call,

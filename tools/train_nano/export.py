@@ -10,13 +10,13 @@ from tokenizers import Tokenizer
 
 from tools.train_nano.model import Nano, NanoConfig
 from tools.train_nano.template import SOURCE
-from tools.train_nano.tokenizer import CONTROL, END_OF_TEXT, TURN_END, VISIBLE
+from tools.train_nano.tokenizer import CONTROL, END_OF_TEXT, TURN_END, VISIBLE, token_id
 
 
 def export(model: Nano, tokenizer: Tokenizer, folder: Path) -> None:
     """Write config, bf16 weights, tokenizer and generation defaults of `model` into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    end_of_text, end_of_turn = (tokenizer.token_to_id(token) for token in (END_OF_TEXT, TURN_END))
+    end_of_text, end_of_turn = (token_id(tokenizer, token) for token in (END_OF_TEXT, TURN_END))
     tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
     _write(folder / "config.json", _config(model.config, end_of_text, end_of_turn))
     _write(folder / "tokenizer_config.json", _tokenizer_config(tokenizer, model.config))
@@ -28,7 +28,9 @@ def export(model: Nano, tokenizer: Tokenizer, folder: Path) -> None:
     }
     _write(folder / "generation_config.json", generation)
     tensors = {name: tensor.detach().to(torch.bfloat16).contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    weights = folder / "model.safetensors"
+    save_file(tensors, weights, metadata={"format": "pt"})
+    weights.chmod(0o644)
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:
@@ -66,7 +68,7 @@ def _config(config: NanoConfig, end_of_text: int, end_of_turn: int) -> dict[str,
 
 def _tokenizer_config(tokenizer: Tokenizer, config: NanoConfig) -> dict[str, Any]:
     decoder = {
-        str(tokenizer.token_to_id(token)): {
+        str(token_id(tokenizer, token)): {
             "content": token,
             "lstrip": False,
             "normalized": False,

@@ -38,4 +38,4 @@ def ask_checkpoint(
         for row, index in enumerate(chosen):
             new = output[row, batch["input_ids"].shape[1] :].tolist()
             end = next((place for place, token in enumerate(new) if token in stops), None)
-            yield asked[index], parse(tokenizer.decode(new[:end]), end is not None)
+            yield asked[index], parse(str(tokenizer.decode(new[:end])), end is not None)

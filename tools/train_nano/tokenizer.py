@@ -24,6 +24,14 @@ PATTERN = (
 """How text is cut before merging."""
 
 
+def token_id(tokenizer: Tokenizer, token: str) -> int:
+    """The id of `token`. Raises `ValueError` when the tokenizer does not know it."""
+    found = tokenizer.token_to_id(token)
+    if found is None:
+        raise ValueError(f"the tokenizer lacks {token}")
+    return int(found)
+
+
 def corpus(seed: int, conversations: int) -> Iterator[str]:
     """Rendered conversations to learn merges from."""
     rng = Random(f"tokenizer {seed}")

@@ -18,6 +18,24 @@ from octavo.errors import RequestError
 
 MAX_NESTING = 64
 _MAX_SHOWN_CHARACTERS = 80
+_EXPECTATIONS = {
+    "string_type": "a string",
+    "list_type": "a list",
+    "dict_type": "an object",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+    "int_type": "an integer",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "greater_than": "above {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than_equal": "at most {le}",
+    "too_short": "a list of at least {min_length}",
+    "too_long": "a list of at most {max_length}",
+    "string_too_short": "a string of at least {min_length} characters",
+    "string_too_long": "a string of at most {max_length} characters",
+    "string_pattern_mismatch": "a name like {pattern}",
+}
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -82,33 +100,57 @@ def _depth_exceeds(document: object, limit: int) -> bool:
 
 def _request_error(errors: list[ErrorDetails], document: dict[str, Any]) -> RequestError:
     """Choose the error that says most, and word it."""
-    field = errors[0]["loc"][:1]
-    candidates = [error for error in errors if error["loc"][:1] == field]
     unknown_fields = [error for error in errors if error["type"] == "unknown_field"]
-    chosen = unknown_fields[0] if unknown_fields else max(candidates, key=lambda error: len(error["loc"]))
+    same_field = [error for error in errors if error["loc"][:1] == errors[0]["loc"][:1]]
+    chosen = unknown_fields[0] if unknown_fields else max(same_field, key=lambda error: len(error["loc"]))
     param = _param(chosen["loc"], document)
-    if chosen["type"] in ("unknown_field", "not_supported", "wrong_request"):
-        own_param = chosen.get("ctx", {}).get("param")
-        full_param = ".".join(part for part in (param, own_param) if part)
-        return RequestError(chosen["msg"], param=full_param or None, code=chosen.get("ctx", {}).get("code"))
-    if chosen["type"] == "missing":
-        return RequestError(f"{param} is missing.", param=param, code="missing_required_parameter")
-    message = chosen["msg"]
-    message = message[0].lower() + message[1:]
-    return RequestError(f"{param}: {message}, not {_shown(chosen['input'])}.", param=param or None)
+    context = chosen.get("ctx", {})
+    match chosen["type"]:
+        case "unknown_field" | "not_supported" | "wrong_request":
+            param = ".".join(part for part in (param, context.get("param")) if part)
+            return RequestError(chosen["msg"], param=param or None, code=context.get("code"))
+        case "missing":
+            param = ".".join(part for part in (param, str(chosen["loc"][-1])) if part)
+            return RequestError(f"{param} is missing.", param=param, code="missing_required_parameter")
+        case "union_tag_not_found":
+            param = f"{param}.{context['discriminator'].strip(chr(39))}"
+            return RequestError(f"{param} is missing.", param=param, code="missing_required_parameter")
+        case "union_tag_invalid":
+            param = f"{param}.{context['discriminator'].strip(chr(39))}"
+            message = f"{param} must be one of {context['expected_tags']}, not {_shown(context['tag'])}."
+            return RequestError(message, param=param)
+    alternatives = dict.fromkeys(
+        _expectation(error)
+        for error in same_field
+        if len(error["loc"]) == len(chosen["loc"]) and _param(error["loc"], document) == param
+    )
+    return RequestError(f"{param} must be {' or '.join(alternatives)}, not {_shown(chosen['input'])}.", param=param)
+
+
+def _expectation(error: ErrorDetails) -> str:
+    """Say what a value must be, to stand behind ``must be``."""
+    template = _EXPECTATIONS.get(error["type"])
+    if template is None:
+        return error["msg"].removeprefix("Input should be ")
+    bounds = {name: _plain(bound) for name, bound in error.get("ctx", {}).items()}
+    return template.format(**bounds)
+
+
+def _plain(bound: object) -> object:
+    return int(bound) if isinstance(bound, float) and bound.is_integer() else bound
 
 
 def _param(location: tuple[int | str, ...], document: object) -> str:
     """Write where an error is as ``messages[0].content``; the tags of union members are left out."""
     param = ""
     value = document
-    for number, step in enumerate(location):
+    for step in location:
         if isinstance(step, int) and isinstance(value, list) and step < len(value):
             param += f"[{step}]"
             value = value[step]
-        elif isinstance(value, dict) and (step in value or number == len(location) - 1):
+        elif isinstance(value, dict) and step in value:
             param += f".{step}" if param else str(step)
-            value = value.get(step)
+            value = value[step]
     return param
 
 

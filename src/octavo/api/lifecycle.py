@@ -123,7 +123,8 @@ class _Server:
             if draining.done():
                 draining.result()
                 return 0
-            self._http.force_exit = True
+            await _cancel(draining)
+            await self._llm.shutdown()
             return 128 + self._stop.last_signal
         finally:
             await _cancel(draining, hurry)

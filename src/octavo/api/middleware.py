@@ -75,7 +75,7 @@ class Authentication:
             await self.app(scope, receive, send)
             return
         scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and self._is_known(key.strip()):
+        if scheme.lower() == "bearer" and self._is_known(key.strip(" \t")):
             await self.app(scope, receive, send)
             return
         message = (
@@ -87,7 +87,7 @@ class Authentication:
         await error_response(error)(scope, receive, send)
 
     def _is_known(self, key: str) -> bool:
-        given = key.encode("utf-8", "surrogateescape")
+        given = key.encode("latin-1")  # as Starlette decodes headers
         matches = [hmac.compare_digest(given, known) for known in self._keys]
         return any(matches)
 

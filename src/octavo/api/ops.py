@@ -130,8 +130,8 @@ def tokenizer_router(service: ModelService) -> APIRouter:
 
 
 _METRICS_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}},
     **operation(None, Version, errors=(401,))["responses"],
+    200: {"description": "The metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}},
 }
 
 

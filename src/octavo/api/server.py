@@ -15,6 +15,7 @@ from octavo.errors import ConfigError, EngineDeadError, ModelError
 
 EXIT_ENGINE_DIED = 1
 EXIT_WRONG_SETTING = 2
+_BACKLOG = 2048
 
 
 def serve(config: ServerConfig) -> int:
@@ -33,7 +34,7 @@ def serve(config: ServerConfig) -> int:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Take the address to listen on; connections are accepted later.
+    """Listen on an address; what connects waits until the server accepts it.
 
     Raises:
         ConfigError: the port is taken, or the address is not one of this machine.
@@ -46,6 +47,7 @@ def bind(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(address)
+        listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
         raise ConfigError(_bind_message(host, port, error)) from None

@@ -110,7 +110,7 @@ def _run_jobs(llm: LLM, jobs: Sequence[Job | Refused]) -> list[Record | Refused]
 
 
 def _run_batch(llm: LLM, jobs: list[Job]) -> list[Record | Refused]:
-    """Run jobs of one kind. The engine refuses a batch as a whole, so a refused one is halved until the culprit is alone."""
+    """Run jobs of one kind. The engine refuses a batch as a whole: then its halves are run, down to the culprit."""
     if not jobs:
         return []
     params = [job.params for job in jobs]

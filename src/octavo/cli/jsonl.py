@@ -1,4 +1,4 @@
-"""Prompts in a JSONL file, and results in another: one object a line, in the same order, with the input's fields kept."""
+"""Prompts in a JSONL file, results in another: one object a line, in the same order, with the input's fields kept."""
 
 from __future__ import annotations
 

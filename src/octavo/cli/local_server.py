@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import signal
 import socket
@@ -23,6 +24,8 @@ from octavo.errors import ConfigError, OctavoError
 _HOST = "127.0.0.1"
 _POLL_INTERVAL_S = 0.05
 _STOP_TIMEOUT_S = 10.0
+_EXIT_REFUSED = 2
+_OWN_PREFIX = re.compile(r"^octavo( serve)?: (error: )?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +82,10 @@ def _wait_until_ready(child: subprocess.Popen[bytes], url: str, log: IO[str]) ->
                 pass  # it does not listen yet
             time.sleep(_POLL_INTERVAL_S)
     log.seek(0)
-    lines = [line.strip() for line in log if line.strip()]
-    refusals = [line.removeprefix("octavo: error: ") for line in lines if line.startswith("octavo: error: ")]
-    if child.returncode == 2 and refusals:
-        raise ConfigError("\n".join(refusals))
-    last = (refusals or lines or ["it said nothing"])[-1]
-    raise OctavoError(f"the server ended with exit code {child.returncode} before it was ready: {last}")
+    said = [line.strip() for line in log if line.strip()] or ["it said nothing"]
+    if child.returncode == _EXIT_REFUSED:
+        raise ConfigError("\n".join(_OWN_PREFIX.sub("", line) for line in said))
+    raise OctavoError(f"the server ended with exit code {child.returncode} before it was ready: {said[-1]}")
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:

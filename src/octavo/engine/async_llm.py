@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
+import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
     from octavo.observe.metrics import EngineMetrics
 
 _LONG_PROMPT_CHARS = 20_000
-_DRAIN_POLL_S = 0.02
-
-logger = logging.getLogger(__name__)
 
 
 class AsyncLLM:
@@ -62,10 +58,11 @@ class AsyncLLM:
         )
         self._processor = OutputProcessor(files.tokenizer, metrics=metrics)
         self._mailboxes: dict[str, OutputMailbox] = {}
+        self._is_idle = asyncio.Event()
 
     @property
     def state(self) -> EngineState:
-        """``ready`` while requests are served; ``dead`` from the moment the process is gone until a new one is ready."""
+        """``ready`` while requests are served; ``dead`` from the end of the process until a new one is ready."""
         return self._client.state
 
     @property
@@ -89,9 +86,11 @@ class AsyncLLM:
 
     async def shutdown(self, timeout_s: float = 0.0) -> None:
         """Wait up to ``timeout_s`` for running requests, drop the rest, and end the process."""
-        deadline = time.monotonic() + timeout_s
-        while self.num_unfinished and self.state == "ready" and time.monotonic() < deadline:
-            await asyncio.sleep(_DRAIN_POLL_S)
+        if self._mailboxes:
+            self._is_idle.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self._is_idle.wait()
         await self._client.shutdown()
         self._fail_all("the server is shutting down", is_crash=False)
 
@@ -127,6 +126,8 @@ class AsyncLLM:
         finally:
             del self._mailboxes[request_id]
             self._drop(request_id)
+            if not self._mailboxes:
+                self._is_idle.set()
 
     async def abort(self, request_id: str) -> None:
         """Drop a request; whoever reads its outputs gets a last one with the finish reason ``abort``."""
@@ -161,19 +162,24 @@ class AsyncLLM:
         if limit is None:
             return
         is_over_capacity = self.num_unfinished + num_new > self.config.max_num_seqs + limit
-        if is_over_capacity or self.stats.num_waiting + num_new > limit and self.stats.num_waiting:
+        num_waiting = self.stats.num_waiting
+        if is_over_capacity or (num_waiting > 0 and num_waiting + num_new > limit):
             raise QueueFullError(
-                f"{self.stats.num_waiting} requests are waiting and {self.num_unfinished} unfinished, and "
-                f"max_num_queued_reqs is {limit}. Try again later."
+                f"{num_waiting} requests wait and {self.num_unfinished} are unfinished, but max_num_queued_reqs is "
+                f"{limit}. Try again later."
             )
 
     def _drop(self, request_id: str) -> RequestOutput | None:
         dropped = self._processor.abort(request_id)
         if dropped is None:
             return None
-        if dropped.engine_ids and self.state in ("ready", "stopping"):
-            self._client.send(AbortRequests(dropped.engine_ids))
+        self._abort_in_engine(dropped.engine_ids)
         return dropped.output
+
+    def _abort_in_engine(self, engine_ids: list[str]) -> None:
+        if engine_ids:
+            with contextlib.suppress(EngineDeadError):  # then it holds nothing any more
+                self._client.send(AbortRequests(engine_ids))
 
     def _take_output(self, step: StepOutput) -> None:
         self._set_stats(step.stats)
@@ -182,8 +188,7 @@ class AsyncLLM:
             mailbox = self._mailboxes.get(output.request_id)
             if mailbox is not None:
                 mailbox.put(output)
-        if processed.aborts:
-            self._client.send(AbortRequests(processed.aborts))
+        self._abort_in_engine(processed.aborts)
 
     def _fail_all(self, cause: str, *, is_crash: bool = True) -> None:
         """End every request with an error; the engine and all that it held are gone."""

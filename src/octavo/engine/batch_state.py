@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from octavo.engine.sampling_params import SamplingParams
     from octavo.engine.step import Admission, StepPlan
 
+_MAX_TOP_K = 2**31 - 1
+
 
 class BatchState:
     """Tokens, block tables and sampling parameters of up to ``max_num_seqs`` sequences.
@@ -105,7 +107,9 @@ class BatchState:
         penalties = (params.presence_penalty, params.frequency_penalty, params.repetition_penalty)
         self._floats[row] = torch.tensor((temperature, params.top_p, params.min_p, *penalties), device=self.device)
         seed = (admission.seed + 2**63) % 2**64 - 2**63
-        self._ints[row] = self._ints64([params.is_greedy, params.top_k, seed])
+        # Beyond any vocabulary there is nothing more to choose from, and a greedy row has no choice at all.
+        top_k = 0 if params.is_greedy else min(params.top_k, _MAX_TOP_K)
+        self._ints[row] = self._ints64([params.is_greedy, top_k, seed])
         self._admissions[row] = admission
         for rows, used in (
             (self._rows_with_bias, bool(params.logit_bias)),

@@ -1,4 +1,4 @@
-"""The blocks of the KV cache: who holds them, which are free, and which still hold a prefix that may be asked for again.
+"""The blocks of the KV cache: who holds them, which are free, and which still hold a reusable prefix.
 
 Knows ids and hashes only, no tensors and no requests. Every operation is O(1).
 """
@@ -16,9 +16,9 @@ class OutOfBlocksError(RuntimeError):
 class BlockPool:
     """Reference-counted blocks with ids 1 to ``num_blocks``.
 
-    A block whose reference count is zero is free. Free blocks stand in one doubly linked list, least valuable first: those
-    that hold no reusable prefix, then cached ones from least to most recently used. A cached block stays findable by its
-    hash until it is handed out again.
+    A block whose reference count is zero is free. Free blocks stand in one doubly linked list, least valuable first:
+    those that hold no reusable prefix, then cached ones from least to most recently used. A cached block stays
+    findable by its hash until it is handed out again.
     """
 
     def __init__(self, num_blocks: int) -> None:
@@ -49,7 +49,7 @@ class BlockPool:
         """Hand out the least valuable free block, with one reference; what it cached is forgotten."""
         if not self.num_free:
             raise OutOfBlocksError("every block of the KV cache is held")
-        block = self._next[0]
+        block: int = self._next[0]
         self._unlink(block)
         block_hash = self._hashes[block]
         if block_hash is not None:

@@ -106,8 +106,8 @@ def choose_device(name: str) -> torch.device:
 def choose_dtype(name: str, checkpoint_dtype: str, device: torch.device) -> torch.dtype:
     """Return the dtype for a ``dtype`` setting.
 
-    ``auto`` is the checkpoint's own type on a GPU, and float32 on a CPU: most CPUs compute 16-bit types in software, and
-    float32 loses nothing.
+    ``auto`` is the checkpoint's own type on a GPU, and float32 on a CPU: most CPUs compute 16-bit types in software,
+    and float32 loses nothing.
     """
     if name == "auto":
         name = "float32" if device.type == "cpu" else checkpoint_dtype

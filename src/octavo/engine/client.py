@@ -51,11 +51,12 @@ class _EngineProcess:
 
     def __init__(self, socket_directory: Path, generation: int) -> None:
         self.failure: EngineFailed | None = None
+        self.is_ready = False
         self._addresses = [f"ipc://{socket_directory}/{name}-{generation}" for name in ("requests", "outputs")]
         self._context = zmq.asyncio.Context()
-        self._requests = self._context.socket(zmq.PUSH, socket_class=zmq.Socket)  # without a limit, sending never blocks
+        self._requests = zmq.Context(self._context).socket(zmq.PUSH)
         self._outputs = self._context.socket(zmq.PULL)
-        self._requests.set_hwm(0)
+        self._requests.set_hwm(0)  # without a limit, sending never blocks
         self._outputs.set_hwm(0)
         self._requests.bind(self._addresses[0])
         self._outputs.bind(self._addresses[1])
@@ -71,7 +72,7 @@ class _EngineProcess:
             max_model_len=max_model_len,
             requests_address=self._addresses[0],
             outputs_address=self._addresses[1],
-            log_level=logging.getLevelName(logging.getLogger("octavo").getEffectiveLevel()).lower(),
+            log_level=_current_log_level(),
         )
         # A session of its own: Ctrl-C in a terminal is for the parent alone, which then ends the engine in good order.
         self._process = await asyncio.create_subprocess_exec(
@@ -84,13 +85,19 @@ class _EngineProcess:
             await self._process.stdin.drain()
 
     async def receive(self) -> EngineMessage:
-        message = self._decoder.decode(await self._outputs.recv())
+        message: EngineMessage = self._decoder.decode(await self._outputs.recv())
         if isinstance(message, EngineFailed):
             self.failure = message
+        self.is_ready = self.is_ready or isinstance(message, EngineReady)
         return message
 
-    def send(self, message: ClientMessage) -> None:
-        self._requests.send(msgspec.msgpack.encode(message))
+    def send(self, message: ClientMessage) -> bool:
+        """Send without waiting; returns whether the process is there to receive."""
+        try:
+            self._requests.send(msgspec.msgpack.encode(message), zmq.NOBLOCK)
+        except zmq.Again:  # a socket without peer would wait for one, and with it the whole event loop
+            return False
+        return True
 
     async def wait(self) -> int:
         if self._process is None:
@@ -113,23 +120,24 @@ class _EngineProcess:
         return f"the engine process ended with exit code {code}"
 
     async def end(self) -> None:
-        """Ask the process to end, and kill it if it does not."""
+        """Ask the process to end, and kill it if it does not; while it loads a model it listens to nobody."""
         if self._process is not None and self._process.returncode is None:
-            self.send(Shutdown())
             try:
-                async with asyncio.timeout(_END_TIMEOUT_S):
+                async with asyncio.timeout(_END_TIMEOUT_S if self.is_ready and self.send(Shutdown()) else 0):
                     await self.wait()
             except TimeoutError:
-                self._process.kill()
+                with contextlib.suppress(ProcessLookupError):  # it has just ended
+                    self._process.kill()
                 await self.wait()
+        self._requests.close(linger=0)
         self._context.destroy(linger=0)
 
 
 class EngineClient:
     """Supervises the engine process of one model.
 
-    A process that dies is started again, with growing delays and at most ``MAX_RESTARTS`` times in a row; one that stood
-    for a minute counts as recovered.
+    A process that dies is started again, with growing delays and at most ``MAX_RESTARTS`` times in a row; one that
+    stood for a minute counts as recovered.
 
     Args:
         on_output: called with each step's output.
@@ -166,9 +174,10 @@ class EngineClient:
         """
         try:
             process, ready = await self._launch()
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(self._socket_directory, ignore_errors=True)
             self.state = "dead"
+            self.cause = str(error) or "the engine was not started"
             raise
         self._supervisor = asyncio.create_task(self._supervise(process))
         return ready
@@ -181,7 +190,8 @@ class EngineClient:
         """
         if self._process is None or self.state not in ("ready", "stopping"):
             raise EngineDeadError(self.cause)
-        self._process.send(message)
+        if not self._process.send(message):
+            raise EngineDeadError("the engine process has just ended")
 
     async def shutdown(self) -> None:
         """End the process and stop supervising it."""
@@ -277,6 +287,16 @@ class EngineClient:
                 self._on_output(message)
             elif isinstance(message, EngineFailed):
                 return
+
+
+def _current_log_level() -> Literal["debug", "info", "warning", "error"]:
+    """Return this process's log level, for its child."""
+    level = logging.getLogger("octavo").getEffectiveLevel()
+    if level <= logging.DEBUG:
+        return "debug"
+    if level <= logging.INFO:
+        return "info"
+    return "warning" if level <= logging.WARNING else "error"
 
 
 def _make_socket_directory() -> Path:

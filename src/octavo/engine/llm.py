@@ -1,4 +1,4 @@
-"""The offline face of an engine, in this process: ``LLM(model=…).generate(prompts, params)``, as vLLM's users know it."""
+"""The offline face of an engine, in this process: ``LLM(model=…).generate(prompts, params)``, as in vLLM."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class LLM:
         model: local directory, hub name, or ``octavo-nano``, the model in the box.
         chat_template: file with a Jinja chat template, or the template itself; by default the model's own.
         config: every other setting of ``octavo.config.EngineConfig`` by its name: ``dtype``, ``max_model_len``,
-            ``gpu_memory_utilization``, ``tensor_parallel_size``, ``enable_prefix_caching``, ``max_num_batched_tokens``, ….
+            ``gpu_memory_utilization``, ``tensor_parallel_size``, ``enable_prefix_caching``,
+            ``max_num_batched_tokens``, ….
 
     Raises:
         ConfigError: a setting is unknown, out of range or cannot be met.
@@ -111,6 +112,9 @@ class LLM:
                     self._core.abort(processed.aborts)
                     finished.update((output.request_id, output) for output in processed.outputs if output.finished)
                     progress.update(len(finished), sum(len(update.token_ids) for update in step.updates))
+        except BaseException:
+            self._core.reset_prefix_cache()  # a step that was cut off has promised blocks that it never computed
+            raise
         finally:  # also when interrupted: the engine must be empty for the next call
             self._core.abort(sequence.request_id for request in built for sequence in request.sequences)
         return [finished[request.request_id] for request in built]
@@ -167,6 +171,8 @@ class LLM:
 def _as_list(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
     if isinstance(prompts, str | Mapping) or (prompts and isinstance(prompts[0], int)):
         return [cast("Prompt", prompts)]
+    if not isinstance(prompts, Sequence):
+        raise RequestError(f"prompts must be a prompt or a list of prompts, not {prompts!r}", param="prompts")
     return list(cast("Sequence[Prompt]", prompts))
 
 
@@ -175,9 +181,11 @@ def _params_for_each(
 ) -> list[SamplingParams]:
     if sampling_params is None or isinstance(sampling_params, SamplingParams):
         return [_final_only(sampling_params or SamplingParams())] * num_prompts
+    if not isinstance(sampling_params, Sequence) or not all(isinstance(p, SamplingParams) for p in sampling_params):
+        raise RequestError("sampling_params must be a SamplingParams or a list of them", param="sampling_params")
     if len(sampling_params) != num_prompts:
         raise RequestError(
-            f"there are {num_prompts} prompts but {len(sampling_params)} sampling parameters: give one for all or one each",
+            f"there are {num_prompts} prompts but {len(sampling_params)} sampling parameters: give one, or one each",
             param="sampling_params",
         )
     return [_final_only(params) for params in sampling_params]

@@ -32,7 +32,8 @@ class KVCacheBudget:
 def num_kv_blocks(budget: KVCacheBudget, *, config: EngineConfig, max_model_len: int, bytes_per_token: int) -> int:
     """Return how many blocks to allocate.
 
-    A budget that the user did not set is not used beyond what ``max_num_seqs`` sequences of ``max_model_len`` could hold.
+    A budget that the user did not set is not used beyond what ``max_num_seqs`` sequences of ``max_model_len`` could
+    hold.
 
     Raises:
         ConfigError: one sequence of ``max_model_len`` does not fit.
@@ -44,9 +45,9 @@ def num_kv_blocks(budget: KVCacheBudget, *, config: EngineConfig, max_model_len:
         longest = max(fitting, 0) * config.block_size
         needed = (blocks_per_sequence + 1) * bytes_per_block
         raise ConfigError(
-            f"one sequence of max_model_len={max_model_len} tokens needs {format_bytes(needed)} of KV cache "
-            f"({blocks_per_sequence} blocks of {config.block_size} tokens and one for padding, {bytes_per_token:,} bytes a "
-            f"token), but {budget.source} is {format_bytes(budget.num_bytes)}. "
+            f"one sequence of max_model_len={max_model_len} needs {format_bytes(needed)} of KV cache "
+            f"({blocks_per_sequence} blocks of {config.block_size} tokens and one for padding, "
+            f"{bytes_per_token:,} bytes a token), but {budget.source} is {format_bytes(budget.num_bytes)}. "
             + (f"Set --max-model-len {longest} or less, or give" if longest else "Give")
             + f" --kv-cache-memory-bytes {needed} or more."
         )
@@ -97,8 +98,8 @@ def check_weights_fit(weight_bytes: int, available_bytes: int, where: str) -> No
     """Raise ConfigError if the weights are larger than the memory that is free."""
     if weight_bytes > available_bytes:
         raise ConfigError(
-            f"the model's weights take {format_bytes(weight_bytes)}, but only {format_bytes(available_bytes)} of {where} "
-            "memory are free. Use a smaller model, --dtype bfloat16, or a machine with more memory."
+            f"the model's weights take {format_bytes(weight_bytes)}, but only {format_bytes(available_bytes)} of "
+            f"{where} memory are free. Use a smaller model, --dtype bfloat16, or a machine with more memory."
         )
 
 
@@ -108,7 +109,8 @@ def available_host_memory(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/
     limit = _read_int(cgroup / "memory.max")
     current = _read_int(cgroup / "memory.current")
     if limit is not None and current is not None:
-        available = min(available, max(limit - current, 0))
+        cached_files = _read_stat(cgroup / "memory.stat", "inactive_file")  # given up before anything runs short
+        available = min(available, max(limit - current + cached_files, 0))
     return available
 
 
@@ -118,6 +120,15 @@ def _meminfo_available(path: Path) -> int:
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _read_stat(path: Path, name: str) -> int:
+    """Read one number from a control group's statistics; 0 if it is not there."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(value) for key, _, value in (line.partition(" ") for line in lines) if key == name), 0)
 
 
 def _read_int(path: Path) -> int | None:

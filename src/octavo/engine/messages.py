@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from octavo.engine.sampling_params import SamplingParams
@@ -43,7 +45,7 @@ class EngineLaunch(msgspec.Struct):
     max_model_len: int
     requests_address: str
     outputs_address: str
-    log_level: str
+    log_level: Literal["debug", "info", "warning", "error"]
 
 
 class AddRequests(msgspec.Struct, tag="add"):

@@ -186,7 +186,7 @@ class OutputProcessor:
         self._end(request, self._clock())
         return DroppedRequest(
             engine_ids=[sequence.engine_id for sequence in unfinished],
-            output=_request_output(request, request.sequences),
+            output=_request_output(request, unfinished),
         )
 
     def request_ids(self) -> list[str]:
@@ -197,12 +197,14 @@ class OutputProcessor:
         output = sequence.output
         request = sequence.request
         request.num_cached_tokens = max(request.num_cached_tokens, update.num_cached_tokens)
-        delta = sequence.stream.push(update.token_ids, finished=update.finish_reason is not None)
-        token_ids = update.token_ids[: delta.num_tokens_used]
+        hides_last = update.finish_reason == "stop" and not request.built.params.include_stop_str_in_output
+        visible = update.token_ids[:-1] if hides_last else update.token_ids
+        delta = sequence.stream.push(visible, finished=update.finish_reason is not None)
+        num_used = len(update.token_ids) if delta.stop_string is None else delta.num_tokens_used
         output.text += delta.text
-        output.token_ids += token_ids
+        output.token_ids += update.token_ids[:num_used]
         if update.logprobs is not None and output.logprobs is not None:
-            for position in update.logprobs[: delta.num_tokens_used]:
+            for position in update.logprobs[:num_used]:
                 output.logprobs.append(self._logprobs(position))
                 output.cumulative_logprob = (output.cumulative_logprob or 0.0) + position.logprobs[0]
         if delta.stop_string is not None:

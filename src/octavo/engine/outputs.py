@@ -30,7 +30,7 @@ class CompletionOutput:
         text: what was generated; with output kind DELTA only what is new.
         token_ids: ids of the generated tokens, the one that ended the output included.
         logprobs: for each token, token id to Logprob: the sampled token first, then the most likely ones by rank.
-        finish_reason: ``stop`` (end-of-sequence, stop token or stop string), ``length``, ``abort``, or None while running.
+        finish_reason: ``stop`` (end-of-sequence, stop token or stop string), ``length``, ``abort``; None while running.
         stop_reason: the stop string or stop token id that ended the output; None for an end-of-sequence token.
     """
 

@@ -1,7 +1,7 @@
 """The engine process: builds an engine core and runs its loop between two ZeroMQ sockets.
 
-Started by ``octavo.engine.client`` as ``python -m octavo.engine.process`` with one line of JSON on standard input. The pipe
-stays open as a sign of life: when it closes, the parent is gone and so is this process.
+Started by ``octavo.engine.client`` as ``python -m octavo.engine.process`` with one line of JSON on standard input. The
+pipe stays open as a sign of life: when it closes, the parent is gone and so is this process.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def main() -> int:
     """Run one engine process to its end; returns its exit code."""
     launch = msgspec.json.decode(sys.stdin.buffer.readline(), type=EngineLaunch)
     set_up_logging(launch.log_level, "engine")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to end
+    for number in (signal.SIGINT, signal.SIGTERM):  # whoever sends them to all processes of a service:
+        signal.signal(number, signal.SIG_IGN)  # the parent decides when to end
     threading.Thread(target=_end_with_parent, daemon=True).start()
     context = zmq.Context()
     inbox = context.socket(zmq.PULL)

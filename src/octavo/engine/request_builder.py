@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from octavo.engine.messages import EngineRequest
+from octavo.engine.sampling_params import SamplingParams
 from octavo.errors import RequestError
 
 if TYPE_CHECKING:
-    from octavo.engine.sampling_params import SamplingParams
     from octavo.text import Tokenizer
 
 Prompt = str | Sequence[int] | Mapping[str, object]
@@ -45,6 +47,8 @@ class RequestBuilder:
         self._vocab_size = vocab_size
         self._max_model_len = max_model_len
         self._random = random.Random(seed)
+        # A tokenizer may know ids that the model can never put out.
+        self._eos_token_ids = [token_id for token_id in tokenizer.eos_token_ids if token_id < vocab_size]
 
     def build(
         self, prompt: Prompt, params: SamplingParams, request_id: str, *, priority: int = 0, cache_salt: str = ""
@@ -58,8 +62,11 @@ class RequestBuilder:
         self._check_prompt(token_ids)
         self._check_token_ids(params.stop_token_ids, "stop_token_ids")
         self._check_token_ids(params.logit_bias or (), "logit_bias")
-        if abs(priority) > MAX_PRIORITY:
-            raise RequestError(f"priority must be in [-{MAX_PRIORITY}, {MAX_PRIORITY}], not {priority}", param="priority")
+        _check_can_be_sent(params, cache_salt)
+        if type(priority) is not int or abs(priority) > MAX_PRIORITY:
+            raise RequestError(
+                f"priority must be an integer in [-{MAX_PRIORITY}, {MAX_PRIORITY}], not {priority!r}", param="priority"
+            )
         room = self._max_model_len - len(token_ids)
         max_tokens = room if params.max_tokens is None else min(params.max_tokens, room)
         seed = self._random.getrandbits(63) if params.seed is None else params.seed
@@ -69,7 +76,7 @@ class RequestBuilder:
                 prompt_token_ids=token_ids,
                 sampling_params=params,
                 max_tokens=max_tokens,
-                eos_token_ids=self._tokenizer.eos_token_ids,
+                eos_token_ids=self._eos_token_ids,
                 seed=_seed_of_sequence(seed, index),
                 priority=priority,
                 cache_salt=cache_salt,
@@ -86,23 +93,21 @@ class RequestBuilder:
                     f"a prompt mapping must have 'prompt' or 'prompt_token_ids', not {sorted(map(str, prompt))}",
                     param="prompt",
                 )
-            given = prompt["prompt_token_ids"] if "prompt_token_ids" in prompt else prompt["prompt"]
-            text = prompt.get("prompt") if "prompt_token_ids" in prompt else None
-            inner_text, token_ids = self._tokenize(given)  # type: ignore[arg-type]
-            return (text if isinstance(text, str) else inner_text), token_ids
+            text = prompt.get("prompt")
+            if "prompt_token_ids" in prompt:
+                return (text if isinstance(text, str) else None), _as_token_ids(prompt["prompt_token_ids"])
+            prompt = text  # type: ignore[assignment]
         if isinstance(prompt, str):
             return prompt, self._tokenizer.encode(prompt)
-        if not isinstance(prompt, Sequence) or not all(type(token) is int for token in prompt):
-            raise RequestError("a prompt must be a text or a list of token ids", param="prompt")
-        return None, list(prompt)
+        return None, _as_token_ids(prompt)
 
     def _check_prompt(self, token_ids: list[int]) -> None:
         if not token_ids:
             raise RequestError("the prompt is empty: give at least one token", param="prompt")
         if len(token_ids) >= self._max_model_len:
             raise RequestError(
-                f"the prompt has {len(token_ids)} tokens, but the model's greatest length is {self._max_model_len} tokens, "
-                f"prompt and output together. Shorten the prompt to at most {self._max_model_len - 1} tokens.",
+                f"the prompt has {len(token_ids)} tokens, but the model's greatest length is {self._max_model_len} "
+                f"tokens, prompt and output together. Shorten the prompt to at most {self._max_model_len - 1} tokens.",
                 param="prompt",
                 code="context_length_exceeded",
             )
@@ -110,16 +115,37 @@ class RequestBuilder:
 
     def _check_token_ids(self, token_ids: Sequence[int] | Mapping[int, float], param: str) -> None:
         for token_id in token_ids:
-            if not 0 <= token_id < self._vocab_size:
+            if type(token_id) is not int or not 0 <= token_id < self._vocab_size:
                 raise RequestError(
-                    f"token id {token_id} in {param} is not in the model's vocabulary of {self._vocab_size} ids "
+                    f"token id {token_id!r} in {param} is not in the model's vocabulary of {self._vocab_size} ids "
                     f"(0 to {self._vocab_size - 1})",
                     param=param,
                 )
 
 
+def _as_token_ids(prompt: object) -> list[int]:
+    if not isinstance(prompt, Sequence) or not all(type(token) is int for token in prompt) or isinstance(prompt, bytes):
+        raise RequestError("a prompt must be a text or a list of token ids", param="prompt")
+    return list(prompt)
+
+
+def _check_can_be_sent(params: SamplingParams, cache_salt: str) -> None:
+    """Refuse what could not cross the line to an engine process: a wrong type, a huge number, broken Unicode.
+
+    Sampling parameters are checked when they are made, but not for types, and their fields can be set afterwards.
+    """
+    try:
+        msgspec.msgpack.decode(msgspec.msgpack.encode(params), type=SamplingParams)
+    except (msgspec.ValidationError, TypeError, OverflowError, UnicodeEncodeError) as error:
+        raise RequestError(f"the sampling parameters are not valid: {error}", param="sampling_params") from None
+    try:
+        cache_salt.encode()
+    except UnicodeEncodeError as error:
+        raise RequestError(f"cache_salt is not valid Unicode: {error}", param="cache_salt") from None
+
+
 def _seed_of_sequence(seed: int, index: int) -> int:
-    """Return the seed of sequence ``index`` of a request: the request's own for the first, unrelated ones for the others."""
+    """Return the seed of sequence ``index`` of a request: its own for the first, unrelated ones for the others."""
     if index == 0:
         return seed
     digest = hashlib.blake2b(f"{seed}/{index}".encode(), digest_size=8).digest()

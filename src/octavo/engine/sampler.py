@@ -1,7 +1,7 @@
 """From logits to tokens, vectorised over the batch.
 
-Each row is treated by its own parameters alone, and its randomness depends on its seed and its output position alone, so
-what a request samples does not depend on what else is in the batch.
+Each row is treated by its own parameters alone, and its randomness depends on its seed and its output position alone,
+so what a request samples does not depend on what else is in the batch.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class SamplingBatch:
         max_top_k: greatest ``top_k``, 0 if no row has one.
         any_top_p, any_min_p: whether some row uses them.
         biases: (row indexes, token ids, values to add to their logits), as three lists, or None.
-        num_logprobs: for each row how many most likely tokens to report, None for rows that want none; or None if no row
-            wants any.
+        num_logprobs: for each row how many most likely tokens to report, None for rows that want none; or None if no
+            row wants any.
     """
 
     temperature: Tensor
@@ -81,8 +81,8 @@ def sample(logits: Tensor, batch: SamplingBatch) -> tuple[Tensor, list[TokenLogp
         logits: ``[num_samples, vocab_size]`` float32; may be overwritten.
 
     Returns:
-        Token ids ``[num_samples]`` int64, and log-probabilities of the model's own distribution (before bias, penalties and
-        temperature) for the rows that want them.
+        Token ids ``[num_samples]`` int64, and log-probabilities of the model's own distribution (before bias,
+        penalties and temperature) for the rows that want them.
     """
     raw_logits = logits.clone() if batch.num_logprobs is not None else None
     if batch.biases is not None:
@@ -121,8 +121,8 @@ def apply_penalties(logits: Tensor, penalties: Penalties) -> None:
 def _sample_random(logits: Tensor, batch: SamplingBatch) -> Tensor:
     """Draw from each row's distribution by inverting its cumulative distribution at one uniform number.
 
-    Filters are thresholds on the logits, so equal logits are kept or dropped together, and the result does not depend on
-    how a sort breaks ties.
+    Filters are thresholds on the logits, so equal logits are kept or dropped together, and the result does not depend
+    on how a sort breaks ties.
     """
     logits = logits / batch.temperature[:, None]
     if batch.any_min_p:
@@ -200,7 +200,8 @@ def uniform_numbers(seeds: Tensor, positions: Tensor) -> Tensor:
     Returns:
         ``[n]`` float64.
     """
-    state = _mix64(seeds) + positions * _signed(0x9E3779B97F4A7C15)
+    # One step ahead, as SplitMix64 itself: 0 mixes to 0, and the number of seed 0 at position 0 must not be exactly 0.
+    state = _mix64(seeds) + (positions + 1) * _signed(0x9E3779B97F4A7C15)
     return _shift_right(_mix64(state), 11).to(torch.float64) * 2.0**-53
 
 

@@ -63,8 +63,8 @@ class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):
     top_k: int = 0
     min_p: float = 0.0
     seed: int | None = None
-    stop: str | list[str] = []  # noqa: RUF012 (msgspec copies mutable defaults)
-    stop_token_ids: list[int] = []  # noqa: RUF012
+    stop: str | list[str] = []
+    stop_token_ids: list[int] = []
     ignore_eos: bool = False
     max_tokens: int | None = 16
     min_tokens: int = 0

@@ -1,8 +1,8 @@
 """Decides what each step computes. Knows requests and blocks, no tensors, no clock and no randomness.
 
 There is one kind of step: every running request wants its ``num_computed_tokens`` to reach its ``num_tokens``, and the
-step's token budget is handed out in order of rank (arrival, or priority and arrival). Requests that wait are admitted with
-what is left. When blocks run out, the running request of the lowest rank is preempted: its blocks are taken and it
+step's token budget is handed out in order of rank (arrival, or priority and arrival). Requests that wait are admitted
+with what is left. When blocks run out, the running request of the lowest rank is preempted: its blocks are taken and it
 computes its tokens again later.
 
 A plan may be made before the results of earlier plans are committed: tokens that are still being sampled count in

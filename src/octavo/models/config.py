@@ -150,10 +150,11 @@ def _read_llama(fields: ConfigFields, architecture: str) -> ModelConfig:
 
 
 def _read_mistral(fields: ConfigFields, architecture: str) -> ModelConfig:
-    """One sliding window for all layers: 4096 if the field is absent, none if it is null."""
+    """One sliding window for all layers, or for those that layer_types names: 4096 if the field is absent."""
     config = _read_common(fields, architecture, default_bos=(1,), default_eos=(2,))
     window = fields.optional_integer("sliding_window", absent=4096)
-    return replace(config, layer_windows=(window,) * config.num_hidden_layers)
+    windows = _windows_by_type(fields, window, config.num_hidden_layers) or (window,) * config.num_hidden_layers
+    return replace(config, layer_windows=windows)
 
 
 def _read_qwen2(fields: ConfigFields, architecture: str) -> ModelConfig:
@@ -176,14 +177,20 @@ def _qwen_windows(fields: ConfigFields, num_hidden_layers: int) -> tuple[int | N
     if not fields.boolean("use_sliding_window", False):
         return (None,) * num_hidden_layers
     window = fields.optional_integer("sliding_window", absent=4096)
-    layer_types = fields.raw("layer_types")
-    if layer_types is None:
-        first = fields.integer("max_window_layers", 28, minimum=0)
-        return tuple(window if layer >= first else None for layer in range(num_hidden_layers))
-    is_list = isinstance(layer_types, list) and len(layer_types) == num_hidden_layers
-    if not is_list or not all(layer_type in _LAYER_TYPES for layer_type in layer_types):
+    first = fields.integer("max_window_layers", 28, minimum=0)
+    by_depth = tuple(window if layer >= first else None for layer in range(num_hidden_layers))
+    return _windows_by_type(fields, window, num_hidden_layers) or by_depth
+
+
+def _windows_by_type(fields: ConfigFields, window: int | None, num_hidden_layers: int) -> tuple[int | None, ...]:
+    """Return what ``layer_types`` says; empty if the field is absent."""
+    if "layer_types" not in fields:
+        return ()
+    types = fields.raw("layer_types")
+    is_list = isinstance(types, list) and len(types) == num_hidden_layers
+    if not is_list or not all(layer_type in _LAYER_TYPES for layer_type in types):
         raise fields.error("layer_types", f"a list of {num_hidden_layers} entries of {', '.join(_LAYER_TYPES)}")
-    return tuple(window if layer_type == "sliding_attention" else None for layer_type in layer_types)
+    return tuple(window if layer_type == "sliding_attention" else None for layer_type in types)
 
 
 _READERS: dict[str, Callable[[ConfigFields, str], ModelConfig]] = {

@@ -16,8 +16,8 @@ class LayerKVCache:
     """The paged KV cache of one layer.
 
     Attributes:
-        key, value: ``[num_blocks, block_size, num_kv_heads, head_dim]``, in the model's dtype. Block 0 is never given to
-            a request: padding points at it.
+        key, value: ``[num_blocks, block_size, num_kv_heads, head_dim]``, in the model's dtype. Block 0 is never given
+            to a request: padding points at it.
     """
 
     key: Tensor

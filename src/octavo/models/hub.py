@@ -8,8 +8,9 @@ from pathlib import Path
 from octavo.config.schema import MODEL_IN_THE_BOX
 from octavo.errors import ModelError
 
-_CONFIG_FILES = ("*.json", "*.jinja", "tokenizer.model", "*.txt")
-_WEIGHT_FILES = ("*.safetensors",)
+_CONFIG_FILES = ("*.json", "*.jinja", "merges.txt")
+_WEIGHT_FILES = ("model*.safetensors",)
+_NOT_IN_FOLDERS = ("*/*",)
 _TIMEOUT_S = 3.0
 
 
@@ -46,44 +47,59 @@ def _checked(directory: Path) -> Path:
 
 
 def _download(name: str, revision: str | None, weights: bool) -> Path:
-    from huggingface_hub import HfApi, constants, errors, snapshot_download
+    from huggingface_hub import HfApi, constants, errors
 
-    patterns = [*_CONFIG_FILES, *(_WEIGHT_FILES if weights else ())]
-    where = f"{name!r} (revision {revision!r})" if revision else repr(name)
+    if constants.HF_HUB_OFFLINE:
+        return _snapshot(name, revision, weights, offline_because="HF_HUB_OFFLINE is set")
     try:
-        commit = (
-            None if constants.HF_HUB_OFFLINE else HfApi().model_info(name, revision=revision, timeout=_TIMEOUT_S).sha
-        )
-        if commit is not None:
-            return Path(snapshot_download(name, revision=commit, allow_patterns=patterns, etag_timeout=_TIMEOUT_S))
-        reason = "HF_HUB_OFFLINE is set"
+        # Asked first, since this call takes a timeout: an unreachable hub must not hold up the start.
+        HfApi().model_info(name, revision=revision, timeout=_TIMEOUT_S)
     except errors.HFValidationError:
         raise ModelError(
             f"The model {name!r} is neither a local directory nor a valid hub name (OWNER/NAME)."
         ) from None
     except errors.GatedRepoError:
-        raise ModelError(
-            f"The model {where} is gated: accept its terms at https://huggingface.co/{name} and set HF_TOKEN."
-        ) from None
+        raise _gated(name) from None
     except errors.RevisionNotFoundError:
         raise ModelError(f"The hub has the model {name!r}, but not its revision {revision!r}.") from None
     except errors.RepositoryNotFoundError:
         raise ModelError(
-            f"The model {name!r} is no local directory, and the hub has none of this name that can be read without "
-            "(or with the given) HF_TOKEN. Check the name."
+            f"The model {name!r} is no local directory, and the hub has none of this name that may be read with the "
+            f"given HF_TOKEN, if any. Check the name: {constants.ENDPOINT}/{name}."
         ) from None
-    except Exception as error:  # whichever HTTP library the hub client uses: the hub cannot be reached or used
-        reason = f"the hub cannot be reached ({type(error).__name__}: {str(error).strip().partition(chr(10))[0]})"
-    return _from_cache(name, revision, patterns, reason)
+    except Exception as error:  # the HTTP library behind the hub client has its own errors, and it has changed before
+        cause = f"{type(error).__name__}: {error}".splitlines()[0]
+        return _snapshot(name, revision, weights, offline_because=f"the hub cannot be reached ({cause})")
+    try:
+        return _snapshot(name, revision, weights)
+    except errors.GatedRepoError:
+        raise _gated(name) from None
+    except (errors.HfHubHTTPError, OSError) as error:
+        raise ModelError(f"The download of {name!r} to {constants.HF_HUB_CACHE} failed: {error}") from error
 
 
-def _from_cache(name: str, revision: str | None, patterns: list[str], reason: str) -> Path:
+def _gated(name: str) -> ModelError:
+    return ModelError(f"The model {name!r} is gated: accept its terms on its hub page, then set HF_TOKEN.")
+
+
+def _snapshot(name: str, revision: str | None, weights: bool, *, offline_because: str | None = None) -> Path:
+    """Return the directory of one commit's files: downloaded, or as far as the cache has them."""
     from huggingface_hub import constants, errors, snapshot_download
 
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, local_files_only=True))
-    except errors.LocalEntryNotFoundError:
+        directory = snapshot_download(
+            name,
+            revision=revision,
+            allow_patterns=[*_CONFIG_FILES, *(_WEIGHT_FILES if weights else ())],
+            ignore_patterns=list(_NOT_IN_FOLDERS),
+            etag_timeout=_TIMEOUT_S,
+            local_files_only=offline_because is not None,
+        )
+    except (errors.LocalEntryNotFoundError, errors.HFValidationError):
+        if offline_because is None:
+            raise
         raise ModelError(
-            f"The model {name!r} is no local directory, {reason}, and the cache {constants.HF_HUB_CACHE} does not hold "
-            "it. Go online once, or name a local directory with config.json and safetensors."
+            f"The model {name!r} is no local directory, {offline_because}, and the cache {constants.HF_HUB_CACHE} does "
+            "not hold it. Go online once, or name a local directory with config.json and safetensors."
         ) from None
+    return Path(directory)

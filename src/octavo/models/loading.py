@@ -9,7 +9,7 @@ from torch import nn
 
 from octavo.models.config import ModelConfig
 from octavo.models.layers.decoder import CausalLM
-from octavo.models.layers.placement import Placement
+from octavo.models.layers.parameters import Placement
 from octavo.models.layers.rms_norm import RMSNorm
 from octavo.models.registry import model_class
 from octavo.models.weights import iterate_checkpoint, load_weights

@@ -65,9 +65,7 @@ def read_rope(fields: ConfigFields, max_position_embeddings: int) -> RopeConfig:
     section = fields.section("rope_scaling") or fields.section("rope_parameters") or ConfigFields({}, fields.source)
     _refuse_unsupported(fields, section)
     rope_type = _rope_type(section)
-    theta = section.number("rope_theta", fields.number("rope_theta", _DEFAULT_THETA))
-    if theta <= 0:
-        raise section.error("rope_theta", "a number above 0")
+    theta = _theta(section if "rope_theta" in section else fields)
     # A length beside the section wins over one inside, as in transformers.
     lengths = fields if "original_max_position_embeddings" in fields else section
     original = lengths.integer("original_max_position_embeddings", max_position_embeddings)
@@ -85,6 +83,13 @@ def read_rope(fields: ConfigFields, max_position_embeddings: int) -> RopeConfig:
             return _read_llama3(section, theta, original)
         case "yarn":
             return _read_yarn(section, theta, original, max_position_embeddings)
+
+
+def _theta(holder: ConfigFields) -> float:
+    theta = holder.number("rope_theta", _DEFAULT_THETA)
+    if theta <= 1:
+        raise holder.error("rope_theta", "a number above 1")
+    return theta
 
 
 def _rope_type(section: ConfigFields) -> RopeType:

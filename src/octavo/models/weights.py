@@ -92,12 +92,15 @@ def load_weights(model: CausalLM, tensors: Iterable[tuple[str, Tensor]]) -> None
 def _iterate_file(path: Path) -> Iterator[tuple[str, Tensor]]:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            for name in file.keys():  # noqa: SIM118 (the file is no mapping)
-                yield name, file.get_tensor(name)
+            names = list(file.keys())
+        for name in names:
+            # Opened anew for each tensor: an open file keeps every page in memory that was ever read from it.
+            with safe_open(path, framework="pt", device="cpu") as file:
+                tensor = file.get_tensor(name)
+            yield name, tensor
+            del tensor
     except (SafetensorError, OSError) as error:
-        raise ModelError(
-            f"{path} is broken or incomplete ({path.stat().st_size} bytes): {error}. Download it again."
-        ) from error
+        raise ModelError(f"{path} is broken or incomplete: {error}. Download or copy it again.") from error
 
 
 def _shard_names(index: Path) -> list[str]:

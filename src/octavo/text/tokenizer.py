@@ -37,8 +37,6 @@ class Tokenizer:
         self.special_token_ids = frozenset(token_id for token_id, token in added.items() if token.special)
         self.eos_token_ids = self._choose_eos_token_ids(settings)
         self.pieces: TokenPieces = create_token_pieces(backend)
-        self._prefix_ids, self._suffix_ids = self._explicit_ends(settings)
-        self._ends_are_explicit = settings.adds_bos is not None or settings.adds_eos is not None
         self.chat_template = self._choose_chat_template(settings)
 
     @classmethod
@@ -71,16 +69,13 @@ class Tokenizer:
         Raises:
             RequestError: the text is not valid Unicode.
         """
-        by_backend = add_special_tokens and not self._ends_are_explicit
         try:
-            token_ids: list[int] = self._backend.encode(text, add_special_tokens=by_backend).ids
+            token_ids: list[int] = self._backend.encode(text, add_special_tokens=add_special_tokens).ids
         except TypeError:
             place = next(index for index, char in enumerate(text) if "\ud800" <= char <= "\udfff")
             raise RequestError(
                 f"the text is not valid Unicode: character {place} is the lone surrogate U+{ord(text[place]):04X}"
             ) from None
-        if add_special_tokens and self._ends_are_explicit:
-            return [*self._prefix_ids, *token_ids, *self._suffix_ids]
         return token_ids
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
@@ -131,20 +126,6 @@ class Tokenizer:
             return settings.eos_token_ids
         own = self._backend.token_to_id(self.eos_token) if self.eos_token is not None else None
         return [own] if own is not None else (settings.config_eos_token_ids or [])
-
-    def _explicit_ends(self, settings: TokenizerSettings) -> tuple[list[int], list[int]]:
-        """Return the ids to put before and after a text where tokenizer_config.json, not tokenizer.json, says so."""
-        before = self.bos_token if settings.adds_bos else None
-        after = self.eos_token if settings.adds_eos else None
-        return [self._id_of(before)] if before is not None else [], [self._id_of(after)] if after is not None else []
-
-    def _id_of(self, token: str) -> int:
-        token_id: int | None = self._backend.token_to_id(token)
-        if token_id is None:
-            raise ModelError(
-                f"tokenizer_config.json says to add {token!r} to texts, but tokenizer.json has no such token"
-            )
-        return token_id
 
 
 def _mark_special_tokens(backend: tokenizers.Tokenizer, settings: TokenizerSettings) -> None:

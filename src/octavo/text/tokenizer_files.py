@@ -20,7 +20,6 @@ class TokenizerSettings:
     Attributes:
         special_tokens: name to token: ``bos_token``, ``eos_token``, …
         extra_special_tokens: special tokens without a name.
-        adds_bos, adds_eos: whether encoding adds these tokens; None where the files leave it to tokenizer.json.
         eos_token_ids: ids that end a sequence, by generation_config.json; None if it does not say.
         config_eos_token_ids: the same by config.json.
         chat_templates: name to source; the usual one is named ``default``.
@@ -29,8 +28,6 @@ class TokenizerSettings:
 
     special_tokens: dict[str, str]
     extra_special_tokens: list[str]
-    adds_bos: bool | None
-    adds_eos: bool | None
     eos_token_ids: list[int] | None
     config_eos_token_ids: list[int] | None
     chat_templates: dict[str, str]
@@ -49,8 +46,6 @@ def read_tokenizer_settings(directory: Path) -> TokenizerSettings:
     return TokenizerSettings(
         special_tokens=_named_tokens(map_path, token_map) | _named_tokens(config_path, config),
         extra_special_tokens=_unnamed_tokens(map_path, token_map) + _unnamed_tokens(config_path, config),
-        adds_bos=config.get("add_bos_token"),
-        adds_eos=config.get("add_eos_token"),
         eos_token_ids=_read_eos_token_ids(directory / "generation_config.json"),
         config_eos_token_ids=_read_eos_token_ids(directory / "config.json"),
         chat_templates=templates,

@@ -19,7 +19,7 @@ _SUBTRACT = [
 
 
 def make(rng: Random) -> Exchange:
-    """A sum or a difference; held out are (a, operation, b) triples. The answer restates the problem, then solves it."""
+    """A sum or a difference; held out are (a, operation, b). The answer restates the problem, then solves it."""
     top = 99 if rng.random() < 0.85 else 9
     a, b = rng.randint(0, top), rng.randint(0, top)
     if rng.random() < 0.5:

@@ -13,7 +13,7 @@ from msgspec import UNSET
 
 from octavo.api.disconnect import run_until_disconnect
 from octavo.api.json_body import read_body
-from octavo.api.openai.logprobs import completion_logprobs
+from octavo.api.openai.logprobs import completion_logprobs, token_text_length
 from octavo.api.openai.requests import CompletionRequest
 from octavo.api.openai.responses import Completion, CompletionChoice, Usage
 from octavo.api.openai.sampling import completion_sampling_params
@@ -50,6 +50,7 @@ class CompletionAnswer:
     """
 
     def __init__(self, service: ModelService, body: CompletionRequest, model: str) -> None:
+        self._tokenizer = service.llm.tokenizer
         self._body = body
         self._model = model
         self._id = new_id("cmpl")
@@ -96,9 +97,8 @@ class CompletionAnswer:
 
     def _choice(self, prompt_index: int, sequence: CompletionOutput) -> CompletionChoice:
         index = prompt_index * (self._body.n or 1) + sequence.index
-        logprobs = completion_logprobs(sequence, self._text_lengths[index])
-        if logprobs is not None:
-            self._text_lengths[index] += sum(map(len, logprobs.tokens))
+        logprobs = completion_logprobs(sequence, self._text_lengths[index], self._tokenizer)
+        self._text_lengths[index] += token_text_length(sequence)
         finish_reason = sequence.finish_reason
         assert finish_reason != "abort"
         return CompletionChoice(index, sequence.text, logprobs, finish_reason, sequence.stop_reason)

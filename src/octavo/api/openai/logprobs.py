@@ -24,24 +24,34 @@ def chat_logprobs(output: CompletionOutput, num_top: int | None, tokenizer: Toke
     return ChatLogprobs(content)
 
 
-def completion_logprobs(output: CompletionOutput, first_offset: int) -> CompletionLogprobs | None:
-    """Return the log-probabilities of an output whose text begins at ``first_offset`` of the whole answer."""
+def completion_logprobs(output: CompletionOutput, first_offset: int, tokenizer: Tokenizer) -> CompletionLogprobs | None:
+    """Return the log-probabilities of an output whose text begins at ``first_offset`` of the whole answer.
+
+    Tokens are named by their text; one that is part of a character is named like ``bytes:\\xe4``, as OpenAI does.
+    """
     if output.logprobs is None:
         return None
     shape = CompletionLogprobs([], [], [], [])
     offset = first_offset
     for token_id, position in zip(output.token_ids, output.logprobs, strict=True):
         sampled = position[token_id]
-        shape.tokens.append(sampled.decoded_token)
+        shape.tokens.append(_name(token_id, sampled, tokenizer))
         shape.token_logprobs.append(sampled.logprob)
-        shape.top_logprobs.append(_by_text(position))
+        shape.top_logprobs.append(
+            {_name(known_id, entry, tokenizer): entry.logprob for known_id, entry in position.items()}
+        )
         shape.text_offset.append(offset)
         offset += len(sampled.decoded_token)
     return shape
 
 
-def _by_text(position: dict[int, Logprob]) -> dict[str, float]:
-    by_text: dict[str, float] = {}
-    for entry in position.values():
-        by_text.setdefault(entry.decoded_token, entry.logprob)
-    return by_text
+def token_text_length(output: CompletionOutput) -> int:
+    """Return how far the text offsets advance over the tokens of an output; 0 without log-probabilities."""
+    positions = zip(output.token_ids, output.logprobs or [], strict=False)
+    return sum(len(position[token_id].decoded_token) for token_id, position in positions)
+
+
+def _name(token_id: int, entry: Logprob, tokenizer: Tokenizer) -> str:
+    if "\ufffd" not in entry.decoded_token:
+        return entry.decoded_token
+    return "bytes:" + "".join(f"\\x{byte:02x}" for byte in tokenizer.token_bytes(token_id))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from octavo.api.fields import Only, StrictModel, request_error
+
+_MEDIA_TYPES = ("image_url", "input_audio", "video_url", "audio_url", "file")
 
 
 class TextPart(StrictModel):
@@ -17,6 +19,18 @@ class TextPart(StrictModel):
     prompt_cache_breakpoint: dict[str, Any] | None = Field(None, description="Accepted; caching is automatic.")
 
 
+def _refuse_media(part: Any) -> Any:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind in _MEDIA_TYPES:
+        raise request_error(
+            f"Content of type {kind!r} is not supported: this version takes text only.",
+            param="type",
+            code="unsupported_value",
+            kind="not_supported",
+        )
+    return part
+
+
 class RefusalPart(StrictModel):
     """A refusal that an assistant gave earlier."""
 
@@ -24,7 +38,7 @@ class RefusalPart(StrictModel):
     refusal: str
 
 
-Content = str | Annotated[list[TextPart], Field(min_length=1)]
+Content = str | Annotated[list[Annotated[TextPart, BeforeValidator(_refuse_media)]], Field(min_length=1)]
 AssistantPart = Annotated[TextPart | RefusalPart, Field(discriminator="type")]
 
 

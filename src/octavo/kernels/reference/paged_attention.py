@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# Keys gathered at a time for decoding: small enough to stay in a CPU's cache and to bound the memory on any device.
-_MAX_GATHERED_ELEMENTS = 4 * 2**20
+# Elements of keys gathered at a time for decoding: a CPU is fastest while they stay in its cache, a GPU with much to do
+# at once; either way the copy of a large cache is bounded.
+_MAX_GATHERED_ELEMENTS = {"cpu": 2**18, "cuda": 2**26}
 # Queries of one sequence at a time: bounds the mask, and skips the keys that no query of the piece may see.
 _MAX_QUERIES = 512
 
@@ -72,7 +73,7 @@ def _runs(query_lens: Sequence[int], seq_lens: Sequence[int], key_cache: Tensor)
     Sequences with one query form runs in which padding to the longest at most doubles the work; any other sequence
     stands alone.
     """
-    budget = _MAX_GATHERED_ELEMENTS // (key_cache.shape[2] * key_cache.shape[3])
+    budget = _MAX_GATHERED_ELEMENTS[key_cache.device.type] // (key_cache.shape[2] * key_cache.shape[3])
     first = longest = total = 0
     for index, (num_queries, length) in enumerate(zip(query_lens, seq_lens, strict=True)):
         padded = (index - first + 1) * max(longest, length)

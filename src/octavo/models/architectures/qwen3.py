@@ -5,7 +5,7 @@ from __future__ import annotations
 from octavo.models.layers.attention import SelfAttention
 from octavo.models.layers.decoder import CausalLM, DecoderLayer
 from octavo.models.layers.mlp import GatedMLP
-from octavo.models.layers.placement import Placement
+from octavo.models.layers.parameters import Placement
 
 
 class Qwen3ForCausalLM(CausalLM):

@@ -10,7 +10,7 @@ from octavo import kernels
 from octavo.models.config import ModelConfig
 from octavo.models.forward_context import ForwardContext, LayerKVCache
 from octavo.models.layers.linear import Linear, MergedLinear
-from octavo.models.layers.placement import CheckpointTensor, Placement
+from octavo.models.layers.parameters import CheckpointTensor, Placement
 from octavo.models.layers.rms_norm import RMSNorm
 
 

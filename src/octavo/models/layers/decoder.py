@@ -13,7 +13,7 @@ from octavo.models.forward_context import ForwardContext, LayerKVCache
 from octavo.models.layers.attention import SelfAttention
 from octavo.models.layers.embedding import Embedding, LMHead
 from octavo.models.layers.mlp import GatedMLP
-from octavo.models.layers.placement import CheckpointTensor, Placement
+from octavo.models.layers.parameters import CheckpointTensor, Placement
 from octavo.models.layers.rms_norm import RMSNorm
 from octavo.models.layers.rotary import RotaryEmbedding
 

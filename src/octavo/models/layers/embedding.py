@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from octavo.models.layers.placement import CheckpointTensor, Placement
+from octavo.models.layers.parameters import CheckpointTensor, Placement
 
 
 class Embedding(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from octavo import kernels
 from octavo.models.config import ModelConfig
 from octavo.models.layers.linear import Linear, MergedLinear
-from octavo.models.layers.placement import CheckpointTensor, Placement
+from octavo.models.layers.parameters import CheckpointTensor, Placement
 
 
 class GatedMLP(nn.Module):

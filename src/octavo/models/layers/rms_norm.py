@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from octavo import kernels
-from octavo.models.layers.placement import CheckpointTensor, Placement
+from octavo.models.layers.parameters import CheckpointTensor, Placement
 
 
 class RMSNorm(nn.Module):

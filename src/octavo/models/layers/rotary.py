@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from octavo.models.layers.placement import Placement
+from octavo.models.layers.parameters import Placement
 from octavo.models.rope_config import RopeConfig
 
 

@@ -1,0 +1,67 @@
+"""What the machine can do at best, measured: reading memory, and multiplying matrices."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+_REPETITIONS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class MachineLimits:
+    """Limits of one device for one type of numbers.
+
+    Attributes:
+        read_gb_per_s: 10^9 bytes read from memory in a second.
+        matmul_gflops: 10^9 operations in a second, a multiplication and an addition counting as two.
+    """
+
+    read_gb_per_s: float
+    matmul_gflops: float
+
+
+def measure_limits(
+    device: torch.device, dtype: torch.dtype, *, buffer_bytes: int = 2**30, matrix_size: int = 2048
+) -> MachineLimits:
+    """Measure both limits.
+
+    Reading is measured as a sum and as a product of a matrix with a vector, which is what decoding one sequence does;
+    the faster of the two counts.
+
+    Args:
+        buffer_bytes: size of what is read; must be far larger than the caches.
+        matrix_size: rows and columns of the matrices that are multiplied.
+    """
+    columns = 4096
+    matrix = torch.ones((buffer_bytes // (columns * dtype.itemsize), columns), dtype=dtype, device=device)
+    vector = torch.ones(columns, dtype=dtype, device=device)
+    reads: tuple[Callable[[], object], ...] = (matrix.sum, lambda: torch.mv(matrix, vector))
+    read_s = min(_best_time(read, device) for read in reads)
+    num_bytes = matrix.numel() * dtype.itemsize
+    del matrix
+    square = torch.ones((matrix_size, matrix_size), dtype=dtype, device=device)
+    matmul_s = _best_time(lambda: torch.mm(square, square), device)
+    return MachineLimits(
+        read_gb_per_s=num_bytes / read_s / 1e9, matmul_gflops=2 * matrix_size**3 / matmul_s / 1e9
+    )
+
+
+def _best_time(run: Callable[[], object], device: torch.device) -> float:
+    """Return the seconds of the fastest of a few runs after one that does not count."""
+    times = []
+    for _ in range(_REPETITIONS + 1):
+        _synchronize(device)
+        started = time.perf_counter()
+        run()
+        _synchronize(device)
+        times.append(time.perf_counter() - started)
+    return min(times[1:])
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

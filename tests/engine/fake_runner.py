@@ -1,0 +1,69 @@
+"""A runner without tensors that checks what the scheduler tells it.
+
+Its KV cache holds, for each slot, a digest of the tokens up to that position; before it "samples" from a sequence it checks
+that every earlier position's slot holds the right digest. A block that was shared wrongly, freed too early or never
+computed shows at once. Its tokens depend on all earlier tokens and on nothing else, so outputs can be predicted.
+"""
+
+from __future__ import annotations
+
+from octavo.engine.step import StepPlan, StepResult
+
+VOCAB_SIZE = 5
+
+
+def next_token(token_ids: tuple[int, ...]) -> int:
+    """The token that follows, as the imagined model has it."""
+    return hash(("next", token_ids)) % VOCAB_SIZE
+
+
+def expected_output(prompt: list[int], num_tokens: int, stop_token_ids: frozenset[int] = frozenset()) -> list[int]:
+    """What a request must produce whatever happens around it."""
+    tokens = list(prompt)
+    for _ in range(num_tokens):
+        tokens.append(next_token(tuple(tokens)))
+        if tokens[-1] in stop_token_ids:
+            break
+    return tokens[len(prompt) :]
+
+
+class FakeRunner:
+    """Executes plans against an imagined cache of ``num_blocks`` blocks."""
+
+    def __init__(self, num_blocks: int, block_size: int, max_num_seqs: int) -> None:
+        self.block_size = block_size
+        self.cache: list[list[object]] = [[None] * block_size for _ in range(num_blocks + 1)]
+        self.tokens: list[list[int]] = [[] for _ in range(max_num_seqs)]
+        self.blocks: list[list[int]] = [[] for _ in range(max_num_seqs)]
+
+    def execute(self, plan: StepPlan) -> StepResult:
+        for admission in plan.admissions:
+            self.tokens[admission.row] = list(admission.token_ids)
+            self.blocks[admission.row] = list(admission.block_ids)
+        for row, index, block_ids in plan.new_blocks:
+            assert len(self.blocks[row]) == index
+            self.blocks[row] += block_ids
+        batch = list(zip(plan.rows, plan.starts, plan.counts, strict=True))
+        for row, start, count in batch:
+            assert count > 0
+            for position in range(start, start + count):
+                self._write(row, position)
+        for row, start, count in batch:
+            for position in range(start + count):
+                self._check(row, position)
+        sampled = []
+        for index in plan.samples:
+            row, start, count = batch[index]
+            assert len(self.tokens[row]) == start + count, "a sample follows the last known token"
+            sampled.append(next_token(tuple(self.tokens[row])))
+            self.tokens[row].append(sampled[-1])
+        return StepResult(sampled)
+
+    def _write(self, row: int, position: int) -> None:
+        block = self.blocks[row][position // self.block_size]
+        assert block != 0, "the padding block is nobody's"
+        self.cache[block][position % self.block_size] = tuple(self.tokens[row][: position + 1])
+
+    def _check(self, row: int, position: int) -> None:
+        block = self.blocks[row][position // self.block_size]
+        assert self.cache[block][position % self.block_size] == tuple(self.tokens[row][: position + 1])
