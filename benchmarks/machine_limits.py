@@ -36,18 +36,23 @@ def measure_limits(
         buffer_bytes: size of what is read; must be far larger than the caches.
         matrix_size: rows and columns of the matrices that are multiplied.
     """
+    return MachineLimits(
+        read_gb_per_s=_measure_reading(device, dtype, buffer_bytes),
+        matmul_gflops=_measure_matmul(device, dtype, matrix_size),
+    )
+
+
+def _measure_reading(device: torch.device, dtype: torch.dtype, buffer_bytes: int) -> float:
     columns = 4096
     matrix = torch.ones((buffer_bytes // (columns * dtype.itemsize), columns), dtype=dtype, device=device)
     vector = torch.ones(columns, dtype=dtype, device=device)
     reads: tuple[Callable[[], object], ...] = (matrix.sum, lambda: torch.mv(matrix, vector))
-    read_s = min(_best_time(read, device) for read in reads)
-    num_bytes = matrix.numel() * dtype.itemsize
-    del matrix
-    square = torch.ones((matrix_size, matrix_size), dtype=dtype, device=device)
-    matmul_s = _best_time(lambda: torch.mm(square, square), device)
-    return MachineLimits(
-        read_gb_per_s=num_bytes / read_s / 1e9, matmul_gflops=2 * matrix_size**3 / matmul_s / 1e9
-    )
+    return matrix.numel() * dtype.itemsize / min(_best_time(read, device) for read in reads) / 1e9
+
+
+def _measure_matmul(device: torch.device, dtype: torch.dtype, size: int) -> float:
+    square = torch.ones((size, size), dtype=dtype, device=device)
+    return 2 * size**3 / _best_time(lambda: torch.mm(square, square), device) / 1e9
 
 
 def _best_time(run: Callable[[], object], device: torch.device) -> float:

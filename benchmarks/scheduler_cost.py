@@ -31,7 +31,7 @@ GOAL_MEDIAN_MS = 1.0
 GOAL_WAITING_RATIO = 1.2
 _WARM_UP_STEPS = 20
 _NEVER = 1_000_000
-_DEFAULTS = EngineConfig()
+_DEFAULTS = EngineConfig.model_validate({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +215,9 @@ def main() -> None:
     ]
     print(markdown_table(["load", "step, ms", "step p99, ms", "schedule, ms", "commit, ms", "to first"], rows))
     for goal in goals:
-        print(f"\n{goal['goal']}: {goal['value']:.3f}, goal at most {goal['limit']}: {'met' if goal['met'] else 'MISSED'}")
+        print(
+            f"\n{goal['goal']}: {goal['value']:.3f}, goal at most {goal['limit']}: {'met' if goal['met'] else 'MISSED'}"
+        )
     write_json(
         output_path(args, "scheduler_cost"),
         {

@@ -32,14 +32,16 @@ def free_port() -> int:
 
 
 class ServerProcess:
-    """``octavo serve`` with the given settings, on a free port unless they name one; use it as a context manager.
+    """``octavo serve`` with the given settings; use it as a context manager.
+
+    Unless the settings say otherwise it listens on a free port and computes in one thread: tests share the machine.
 
     Attributes:
         url: where it listens, e.g. ``http://127.0.0.1:40123``.
     """
 
     def __init__(self, **settings: Any) -> None:
-        self.settings = {"port": free_port(), **settings}
+        self.settings = {"port": free_port(), "cpu_threads": 1, **settings}
         self.url = f"http://127.0.0.1:{self.settings['port']}"
         self._log_path = Path(tempfile.mkstemp(prefix="octavo-server-", suffix=".log")[1])
         self._process: subprocess.Popen[bytes] | None = None

@@ -195,7 +195,7 @@ def _interrupt_until_it_ends(child: subprocess.Popen[bytes]) -> int:
     while time.monotonic() < deadline:
         child.send_signal(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
-            return child.wait(0.5)
+            return child.wait(5)
     raise AssertionError("Ctrl-C did not end the command")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo.cli.jsonl import Job, Refused, error_of, in_chunks, make_params, read_jobs, result_of
@@ -60,6 +60,7 @@ def test_a_wrong_line_is_refused_with_the_reason(line, reason):
     assert reason in refused.error
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(ANYTHING | st.fixed_dictionaries({"prompt": ANYTHING}, optional={"n": ANYTHING, "id": ANYTHING})))
 def test_every_line_gives_one_job_or_one_error_in_order(values):
     jobs = list(read_jobs((json.dumps(value) + "\n" for value in values), {}))

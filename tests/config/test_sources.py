@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo.config import EngineConfig, ServerConfig
@@ -156,6 +156,7 @@ def test_what_the_schema_says_about_the_whole_is_kept_word_for_word():
     assert line.startswith("tensor_parallel_size=2 is not supported")
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     port=st.integers(0, 65535),
     seqs=st.integers(1, 10**6),

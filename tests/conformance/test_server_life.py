@@ -221,8 +221,11 @@ def test_a_second_signal_ends_at_once(random_model: Path) -> None:
 def test_a_model_that_cannot_be_loaded_is_one_line_and_exit_code_2(random_model: Path) -> None:
     server = ServerProcess(model=str(random_model), kv_cache_memory_bytes=1)
     server.start()
-    assert server.wait_exit() == 2
-    assert server.logs.splitlines()[-1].startswith("octavo serve: ")
+    try:
+        assert server.wait_exit() == 2
+        assert server.logs.splitlines()[-1].startswith("octavo serve: ")
+    finally:
+        server.stop()
 
 
 def _child_of(pid: int) -> int:

@@ -1,7 +1,7 @@
 """A runner without tensors that checks what the scheduler tells it.
 
-Its KV cache holds, for each slot, a digest of the tokens up to that position; before it "samples" from a sequence it checks
-that every earlier position's slot holds the right digest. A block that was shared wrongly, freed too early or never
+Its KV cache holds, for each slot, the tokens up to that position; before it "samples" from a sequence it checks that
+every earlier position's slot holds the right ones. A block that was shared wrongly, freed too early or never
 computed shows at once. Its tokens depend on all earlier tokens and on nothing else, so outputs can be predicted.
 """
 

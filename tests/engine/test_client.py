@@ -14,13 +14,24 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
+import zmq
 
 from octavo import SamplingParams
 from octavo.config import EngineConfig, ServerConfig
 from octavo.engine import client as client_module
 from octavo.engine.client import EngineClient
-from octavo.engine.messages import AbortRequests, AddRequests, EngineRequest, ResetPrefixCache, StepOutput
+from octavo.engine.messages import (
+    AbortRequests,
+    AddRequests,
+    EngineFailed,
+    EngineLaunch,
+    EngineMessage,
+    EngineRequest,
+    ResetPrefixCache,
+    StepOutput,
+)
 from octavo.errors import ConfigError, EngineDeadError
 
 SCRIPT = Path(__file__).parent / "scripted_engine.py"
@@ -77,7 +88,7 @@ class Stage:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(TIMEOUT_S):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 (a state has no event)
                 await asyncio.sleep(0.005)
 
 
@@ -188,10 +199,14 @@ async def test_sending_to_a_process_that_has_just_been_killed_does_not_wait(stag
     stage.cast("obey")
     await stage.client.start()
     os.kill(stage.pids[0], signal.SIGKILL)
-    deadline = time.monotonic() + TIMEOUT_S
-    with pytest.raises(EngineDeadError, match="just ended"):
+
+    def send_until_refused() -> None:
+        deadline = time.monotonic() + TIMEOUT_S
         while time.monotonic() < deadline:
             stage.client.send(ResetPrefixCache())
+
+    with pytest.raises(EngineDeadError, match="just ended"):
+        send_until_refused()
     assert stage.client.state == "ready"
 
 
@@ -304,6 +319,31 @@ async def test_a_model_that_does_not_fit_is_refused_at_start(checkpoint: Path):
     client = EngineClient(config, checkpoint, 1024, on_output=lambda _: None, on_death=lambda _: None)
     with pytest.raises(ConfigError, match="one sequence of max_model_len=1024 needs"):
         await client.start()
+
+
+def test_the_process_says_why_it_refuses_and_ends_with_exit_code_2(checkpoint: Path, tmp_path: Path):
+    addresses = [f"ipc://{tmp_path}/requests", f"ipc://{tmp_path}/outputs"]
+    launch = EngineLaunch(
+        config=EngineConfig(kv_cache_memory_bytes=1000).model_dump_json(),
+        directory=str(checkpoint),
+        max_model_len=1024,
+        requests_address=addresses[0],
+        outputs_address=addresses[1],
+        log_level="info",
+    )
+    with zmq.Context() as context, context.socket(zmq.PULL) as outputs:
+        outputs.bind(addresses[1])
+        process = subprocess.Popen([sys.executable, "-m", "octavo.engine.process"], stdin=subprocess.PIPE)
+        assert process.stdin is not None
+        with process.stdin:
+            process.stdin.write(msgspec.json.encode(launch) + b"\n")
+            process.stdin.flush()
+            assert outputs.poll(TIMEOUT_S * 1000)
+            message = msgspec.msgpack.decode(outputs.recv(), type=EngineMessage)
+            assert process.wait(TIMEOUT_S) == 2
+    assert isinstance(message, EngineFailed)
+    assert message.is_user_error
+    assert "--kv-cache-memory-bytes" in message.message
 
 
 _PARENT = """

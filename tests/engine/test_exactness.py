@@ -1,4 +1,4 @@
-"""Greedy tokens and log-probabilities of the whole engine equal those of transformers, however requests are scheduled."""
+"""Greedy tokens and log-probabilities of the engine equal those of transformers, however requests are scheduled."""
 
 from __future__ import annotations
 

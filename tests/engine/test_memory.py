@@ -86,6 +86,12 @@ def test_a_gpu_that_is_full_is_refused_with_the_arithmetic():
         assert part in str(refused.value)
 
 
+def test_weights_that_do_not_fit_are_refused_with_both_sizes():
+    memory.check_weights_fit(4 * GIB, 4 * GIB, "cpu")
+    with pytest.raises(ConfigError, match=r"take 5\.0 GiB, but only 4\.0 GiB of cpu memory are free"):
+        memory.check_weights_fit(5 * GIB, 4 * GIB, "cpu")
+
+
 def write_host(root: Path, *, available_kib: int, **cgroup: str) -> tuple[Path, Path]:
     (root / "proc").mkdir()
     (root / "cgroup").mkdir()

@@ -88,9 +88,6 @@ def it(tokenizer: Tokenizer) -> Conversation:
     return Conversation(tokenizer)
 
 
-# --- Kinds of output ------------------------------------------------------------------------------------------------
-
-
 def test_cumulative_outputs_carry_everything_so_far(it: Conversation):
     (engine_id,) = it.add("r")
     outputs = it.run(engine_id, it.ids("abc"))
@@ -158,9 +155,6 @@ def test_the_prefix_cache_hit_is_remembered(it: Conversation):
     assert last.num_cached_tokens == 2
 
 
-# --- n sequences ----------------------------------------------------------------------------------------------------
-
-
 def test_a_request_is_finished_when_its_last_sequence_is(it: Conversation):
     first, second = it.add("r", n=2)
     output = it.push(first, it.ids("a"), finish_reason="length")
@@ -208,9 +202,6 @@ def test_an_id_in_use_is_refused_and_free_again_after_the_end(it: Conversation):
         it.add("r")
     it.push(engine_id, it.ids("a"), finish_reason="length")
     it.add("r")
-
-
-# --- The end of an output -------------------------------------------------------------------------------------------
 
 
 def test_the_text_of_an_end_of_sequence_token_is_left_out_but_its_id_is_not(it: Conversation):
@@ -296,9 +287,6 @@ def test_stop_strings_that_are_too_long_are_refused_and_leave_nothing_behind(it:
     assert (it.processor.num_unfinished, it.processor.request_ids()) == (0, [])
 
 
-# --- Log-probabilities ----------------------------------------------------------------------------------------------
-
-
 def test_logprobs_have_the_sampled_token_first_then_the_most_likely_ones(it: Conversation):
     a, b, c = it.ids("abc")
     (engine_id,) = it.add("r", logprobs=2)
@@ -341,9 +329,6 @@ def test_without_the_wish_for_logprobs_there_are_none(it: Conversation):
     assert (output.outputs[0].logprobs, output.outputs[0].cumulative_logprob) == (None, None)
 
 
-# --- Aborts ---------------------------------------------------------------------------------------------------------
-
-
 def test_an_abort_says_what_the_engine_must_drop_and_what_there_was(it: Conversation):
     first, second = it.add("r", n=2)
     it.push(first, it.ids("a"), finish_reason="length")
@@ -376,9 +361,6 @@ def test_an_abort_of_what_is_not_there_is_nothing(it: Conversation):
     (engine_id,) = it.add("r")
     it.push(engine_id, it.ids("a"), finish_reason="length")
     assert it.processor.abort("r") is None
-
-
-# --- Metrics --------------------------------------------------------------------------------------------------------
 
 
 def test_latencies_are_measured_from_arrival_and_between_tokens(it: Conversation):

@@ -21,18 +21,28 @@ _CHARACTERS_PER_TOKEN = 4.2
 
 @dataclass(frozen=True)
 class Mixture:
-    """Shares of the kinds of conversation, and of the skills within a mixed one. Shares are relative."""
+    """Shares of the kinds of conversation, and of the skills within a mixed one and within a drill."""
 
     kinds: dict[str, float]
     skills: dict[str, float]
+    drilled: dict[str, float]
     long_tokens: tuple[int, int] = (400, 1500)
 
 
+_FIRST_PHASE = 0.413
+
+
 def mixture_at(progress: float) -> Mixture:
-    """What to practise when `progress` (0 to 1) of the training is done: long conversations come late."""
-    long = 0.003 if progress < 0.5 else 0.02
+    """What to practise when `progress` (0 to 1) of the training is done.
+
+    First everything short; then, once copying works, long conversations and drills of what is learned slowest.
+    """
+    if progress < _FIRST_PHASE:
+        kinds = {"chain": 0.66, "recall": 0.16, "tools": 0.18, "long": 0.003}
+    else:
+        kinds = {"chain": 0.50, "recall": 0.13, "tools": 0.19, "long": 0.018, "drill": 0.24}
     return Mixture(
-        kinds={"chain": 0.66, "recall": 0.16, "tools": 0.18, "long": long},
+        kinds=kinds,
         skills={
             "identity": 0.5,
             "capitals": 1.6,
@@ -44,6 +54,7 @@ def mixture_at(progress: float) -> Mixture:
             "json": 1.6,
             "story": 0.3,
         },
+        drilled={"arithmetic": 0.55, "reverse": 0.27, "upper": 0.18},
     )
 
 
@@ -93,6 +104,14 @@ def _chain(rng: Random, mixture: Mixture) -> Conversation:
         if skill == "story":
             break
     return Conversation("chain", messages)
+
+
+def _drill(rng: Random, mixture: Mixture) -> Conversation:
+    """Many short exercises in one conversation, so that little is read for much learned."""
+    messages = _system(rng)
+    for _ in range(rng.randint(3, 9)):
+        messages += tool_use.plain_turn(exchange(rng, _pick(rng, mixture.drilled), "train"))
+    return Conversation("drill", messages)
 
 
 def _remember(rng: Random, filler_tokens: int, facts: int) -> Conversation:
@@ -155,6 +174,8 @@ def training_conversation(rng: Random, mixture: Mixture) -> Conversation:
     kind = _pick(rng, mixture.kinds)
     if kind == "chain":
         return _chain(rng, mixture)
+    if kind == "drill":
+        return _drill(rng, mixture)
     if kind == "tools":
         return _with_tools(rng)
     if kind == "long":

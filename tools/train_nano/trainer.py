@@ -25,7 +25,7 @@ class Recipe:
     """The numbers of a run; the defaults are those of the shipped model."""
 
     seed: int = 0
-    steps: int = 2300
+    steps: int = 2900
     step_tokens: int = 6000
     micro_tokens: int = 1536
     max_length: int = 2048
@@ -33,7 +33,7 @@ class Recipe:
     other_lr: float = 3e-3
     weight_decay: float = 0.01
     warmup_steps: int = 60
-    decay_share: float = 0.35
+    decay_share: float = 0.45
     device: str = "cpu"
 
     def lr_scale(self, step: int) -> float:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from octavo.engine.messages import EngineReady
 
 _FLUSH_TIMEOUT_S = 5
+# Longer than the pools of clients and proxies keep an idle connection: who reuses one should be the one to close it.
+_KEEP_ALIVE_S = 75
 
 
 class _StopSignals:
@@ -159,6 +161,7 @@ def _http_server(app: FastAPI) -> uvicorn.Server:
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=_FLUSH_TIMEOUT_S,
+            timeout_keep_alive=_KEEP_ALIVE_S,
         )
     )
 

@@ -29,17 +29,17 @@ def operation(
     request: type[BaseModel] | None,
     response: type[msgspec.Struct],
     *,
-    streams: bool = False,
+    chunk: type[msgspec.Struct] | None = None,
     errors: tuple[int, ...] = ERRORS_OF_POST,
 ) -> dict[str, Any]:
     """Return the arguments of a route decorator that describe its body and its answers.
 
     Args:
-        streams: the route can answer with server-sent events too.
+        chunk: what the server-sent events hold that the route answers with if ``stream`` is true.
     """
     content: dict[str, Any] = {"application/json": {"schema": {"$ref": _REF.format(response.__name__)}}}
-    if streams:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+    if chunk is not None:
+        content["text/event-stream"] = {"schema": _event_schema(chunk)}
     error_content = {"application/json": {"schema": {"$ref": _REF.format(ErrorResponse.__name__)}}}
     responses: dict[int, dict[str, Any]] = {200: {"description": "The answer.", "content": content}}
     responses |= {status: {"description": _ERRORS[status], "content": error_content} for status in errors}
@@ -48,6 +48,17 @@ def operation(
         body = {"application/json": {"schema": {"$ref": _REF.format(request.__name__)}}}
         described["openapi_extra"] = {"requestBody": {"required": True, "content": body}}
     return described
+
+
+def _event_schema(chunk: type[msgspec.Struct]) -> dict[str, Any]:
+    """Describe one event; the last one's data is ``[DONE]``, and that before it is an error if one happened."""
+    data = {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": {"$ref": _REF.format(chunk.__name__)},
+        "description": "A chunk, an error, or at the end [DONE].",
+    }
+    return {"type": "object", "properties": {"data": data}, "required": ["data"]}
 
 
 def describe(app: FastAPI, requests: list[type[BaseModel]], responses: list[type[msgspec.Struct]]) -> None:

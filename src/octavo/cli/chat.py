@@ -86,6 +86,8 @@ def _talk(console: Console, conversation: Conversation) -> None:
         try:
             line = input("> " if is_interactive else "").strip()
         except EOFError:
+            if is_interactive:
+                console.print()
             return
         if line == "/exit":
             return

@@ -13,10 +13,11 @@ from octavo.engine import memory
 from octavo.engine.core import EngineCore
 from octavo.engine.kv_cache import KVCacheManager
 from octavo.engine.messages import EngineReady
+from octavo.engine.profiling import run_largest_step
 from octavo.engine.runner import Runner
 from octavo.engine.scheduler import Scheduler
 from octavo.errors import ConfigError
-from octavo.models.loading import load_model
+from octavo.models.loading import count_parameters, load_model
 from octavo.plan.memory import kv_bytes_per_token
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfi
     dtype = choose_dtype(config.dtype, model_config.dtype, device)
     if device.type == "cpu" and config.cpu_threads is not None:
         torch.set_num_threads(config.cpu_threads)
+    memory.check_weights_fit(count_parameters(model_config) * dtype.itemsize, _free_memory(device), device.type)
     model = load_model(
         directory, model_config, dtype=dtype, device=device, load_format=config.load_format, seed=config.seed
     )
@@ -61,7 +63,7 @@ def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfi
     if device.type == "cuda":
         budget = _profile_cuda(config, model, max_model_len, device, dtype)
     else:
-        budget = memory.cpu_kv_cache_budget(config, memory.available_host_memory())
+        budget = memory.cpu_kv_cache_budget(config, _free_memory(device))
     num_blocks = memory.num_kv_blocks(
         budget, config=config, max_model_len=max_model_len, bytes_per_token=bytes_per_token
     )
@@ -114,6 +116,12 @@ def choose_dtype(name: str, checkpoint_dtype: str, device: torch.device) -> torc
     return _DTYPES[name]
 
 
+def _free_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return memory.available_host_memory()
+
+
 def _make_runner(
     config: EngineConfig,
     model: CausalLM,
@@ -137,8 +145,6 @@ def _profile_cuda(
     config: EngineConfig, model: CausalLM, max_model_len: int, device: torch.device, dtype: torch.dtype
 ) -> memory.KVCacheBudget:
     """Run the largest step that can be scheduled on a small cache, and measure what activations take."""
-    from octavo.engine.profiling import run_largest_step
-
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     run_largest_step(config, model, max_model_len, device, dtype)

@@ -160,7 +160,7 @@ class EngineClient:
         self._max_model_len = max_model_len
         self._on_output = on_output
         self._on_death = on_death
-        self._socket_directory = _make_socket_directory()
+        self._socket_directory: Path | None = None
         self._process: _EngineProcess | None = None
         self._generation = 0
         self._supervisor: asyncio.Task[None] | None = None
@@ -175,7 +175,7 @@ class EngineClient:
         try:
             process, ready = await self._launch()
         except BaseException as error:
-            shutil.rmtree(self._socket_directory, ignore_errors=True)
+            self._remove_sockets()
             self.state = "dead"
             self.cause = str(error) or "the engine was not started"
             raise
@@ -204,9 +204,16 @@ class EngineClient:
         if self._process is not None:
             await self._process.end()
             self._process = None
-        shutil.rmtree(self._socket_directory, ignore_errors=True)
+        self._remove_sockets()
+
+    def _remove_sockets(self) -> None:
+        if self._socket_directory is not None:
+            shutil.rmtree(self._socket_directory, ignore_errors=True)
+            self._socket_directory = None
 
     async def _launch(self) -> tuple[_EngineProcess, EngineReady]:
+        if self._socket_directory is None:
+            self._socket_directory = _make_socket_directory()
         self._generation += 1
         process = _EngineProcess(self._socket_directory, self._generation)
         try:

@@ -169,10 +169,10 @@ class LLM:
 
 
 def _as_list(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
+    if not isinstance(prompts, str | Mapping | Sequence):
+        raise RequestError(f"prompts must be a prompt or a list of prompts, not {prompts!r}", param="prompts")
     if isinstance(prompts, str | Mapping) or (prompts and isinstance(prompts[0], int)):
         return [cast("Prompt", prompts)]
-    if not isinstance(prompts, Sequence):
-        raise RequestError(f"prompts must be a prompt or a list of prompts, not {prompts!r}", param="prompts")
     return list(cast("Sequence[Prompt]", prompts))
 
 

@@ -45,6 +45,12 @@ def load_model(
     return model.eval()
 
 
+def count_parameters(config: ModelConfig) -> int:
+    """Return the number of weights of a model, without allocating any of them."""
+    model = model_class(config.architecture)(config, Placement(torch.float32, torch.device("meta")))
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def _fill_with_noise(model: nn.Module, seed: int) -> None:
     """Draw weights in the order of the parameters, apart from torch's own random state; norms are 1."""
     device = next(model.parameters()).device

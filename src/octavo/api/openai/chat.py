@@ -35,7 +35,7 @@ def chat_router(service: ModelService) -> APIRouter:
     """The chat route of one served model."""
     router = APIRouter()
 
-    @router.post("/v1/chat/completions", **operation(ChatCompletionRequest, ChatCompletion, streams=True))
+    @router.post("/v1/chat/completions", **operation(ChatCompletionRequest, ChatCompletion, chunk=ChatChunk))
     async def create_chat_completion(request: Request) -> Response:
         """Answer a conversation."""
         body = await read_body(request, ChatCompletionRequest)

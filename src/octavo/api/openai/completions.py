@@ -27,7 +27,7 @@ def completion_router(service: ModelService) -> APIRouter:
     """The completion route of one served model."""
     router = APIRouter()
 
-    @router.post("/v1/completions", **operation(CompletionRequest, Completion, streams=True))
+    @router.post("/v1/completions", **operation(CompletionRequest, Completion, chunk=Completion))
     async def create_completion(request: Request) -> Response:
         """Continue one or more prompts."""
         body = await read_body(request, CompletionRequest)

@@ -142,13 +142,21 @@ def _prefill(
         stop = min(start + _MAX_QUERIES, num_queries)
         first_position, end = length - num_queries + start, length - num_queries + stop
         begin = 0 if sliding_window is None else max(0, first_position - sliding_window + 1)
-        own = positions[first_position:end, None]
-        visible = positions[begin:end] <= own
-        if sliding_window is not None:
-            visible &= positions[begin:end] > own - sliding_window
+        visible = None
+        is_square = first_position == 0 and (sliding_window is None or end <= sliding_window)
+        if not is_square:  # else the causal mask alone says it, and none has to be made
+            own = positions[first_position:end, None]
+            visible = positions[begin:end] <= own
+            if sliding_window is not None:
+                visible &= positions[begin:end] > own - sliding_window
         grouped = query[start:stop].view(stop - start, num_kv_heads, group, head_dim).permute(1, 2, 0, 3)
         attended = F.scaled_dot_product_attention(
-            grouped, keys[:, :, begin:end], values[:, :, begin:end], attn_mask=visible, scale=scale
+            grouped,
+            keys[:, :, begin:end],
+            values[:, :, begin:end],
+            attn_mask=visible,
+            is_causal=is_square,
+            scale=scale,
         )
         output[start:stop] = attended.permute(2, 0, 1, 3).reshape(stop - start, num_heads, head_dim)
 
