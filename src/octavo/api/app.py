@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 
@@ -37,7 +35,6 @@ from octavo.api.schema import describe
 from octavo.config import ServerConfig
 from octavo.engine.async_llm import AsyncLLM
 from octavo.errors import OctavoError
-from octavo.models.hub import resolve_model
 from octavo.observe.metrics import EngineMetrics
 from octavo.text import ChatTemplate, load_chat_template
 from octavo.version import __version__
@@ -60,7 +57,7 @@ def create_app(
         llm,
         names=config.served_model_name or [config.model],
         chat_template=_chat_template(llm, config),
-        defaults=GenerationDefaults.from_directory(_model_directory(config)),
+        defaults=GenerationDefaults.from_directory(llm.directory),
     )
     app = FastAPI(
         title="Octavo",
@@ -97,10 +94,6 @@ def _add_middleware(app: FastAPI, readiness: Readiness, config: ServerConfig) ->
     if config.api_key:
         app.add_middleware(Authentication, api_keys=config.api_key)
     app.add_middleware(RequestContext)
-
-
-def _model_directory(config: ServerConfig) -> Path:
-    return resolve_model(config.model, revision=config.revision, weights=config.load_format != "dummy")
 
 
 def _chat_template(llm: AsyncLLM, config: ServerConfig) -> ChatTemplate | None:

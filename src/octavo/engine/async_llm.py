@@ -42,6 +42,7 @@ class AsyncLLM:
     def __init__(self, config: EngineConfig, *, metrics: EngineMetrics | None = None) -> None:
         files = read_model_files(config)
         self.config = config
+        self.directory = files.directory
         self.model_config = files.model_config
         self.tokenizer = files.tokenizer
         self.max_model_len = files.max_model_len
@@ -161,6 +162,12 @@ class AsyncLLM:
         limit = self.config.max_num_queued_reqs
         if limit is None:
             return
+        if num_new > self.config.max_num_seqs + limit:
+            raise RequestError(
+                f"n={num_new} is more than this engine ever holds at a time: {self.config.max_num_seqs} running "
+                f"(max_num_seqs) and {limit} waiting (max_num_queued_reqs)",
+                param="n",
+            )
         is_over_capacity = self.num_unfinished + num_new > self.config.max_num_seqs + limit
         num_waiting = self.stats.num_waiting
         if is_over_capacity or (num_waiting > 0 and num_waiting + num_new > limit):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import shutil
 import signal
 import sys
@@ -41,6 +42,10 @@ _MAX_RESTART_DELAY_S = 30.0
 _STABLE_AFTER_S = 60.0
 _LAST_WORDS_TIMEOUT_S = 1.0
 _END_TIMEOUT_S = 5.0
+# Threads that spin at the end of a parallel loop take the core from the thread they wait for as soon as anything else
+# runs
+# on the machine, and this process always does. What the user has set wins.
+_PASSIVE_WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
 _MAX_SOCKET_PATH = 100  # the kernel's limit is 108 bytes
 
 logger = logging.getLogger(__name__)
@@ -76,7 +81,12 @@ class _EngineProcess:
         )
         # A session of its own: Ctrl-C in a terminal is for the parent alone, which then ends the engine in good order.
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "octavo.engine.process", stdin=asyncio.subprocess.PIPE, start_new_session=True
+            sys.executable,
+            "-m",
+            "octavo.engine.process",
+            stdin=asyncio.subprocess.PIPE,
+            start_new_session=True,
+            env=_PASSIVE_WAITING | os.environ,
         )
         if self._process.stdin is None:
             raise AssertionError("the engine process was started with a pipe")

@@ -141,6 +141,14 @@ class LLM:
             RequestError: the model has no chat template, or it refuses the messages.
         """
         template = self._require_chat_template()
+        reserved = {"messages", "tools", "add_generation_prompt", "continue_final_message"} & set(
+            chat_template_kwargs or ()
+        )
+        if reserved:
+            raise RequestError(
+                f"chat_template_kwargs must not contain {sorted(reserved)}: they are arguments of chat() itself",
+                param="chat_template_kwargs",
+            )
         conversations = [messages] if not messages or isinstance(messages[0], Mapping) else messages
         prompts: list[Prompt] = []
         for conversation in cast("Sequence[Messages]", conversations):

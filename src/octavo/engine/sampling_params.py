@@ -97,6 +97,7 @@ class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):
         return [self.stop] if isinstance(self.stop, str) else self.stop
 
     def _check(self) -> None:
+        self._check_types()
         _check_range("n", self.n, 1, MAX_NUM_SEQUENCES)
         _check_range("presence_penalty", self.presence_penalty, -2, 2)
         _check_range("frequency_penalty", self.frequency_penalty, -2, 2)
@@ -104,13 +105,8 @@ class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):
         _check_range("top_k", self.top_k, 0, math.inf, note=" (or -1 for all)")
         _check_range("min_p", self.min_p, 0, 1)
         _check_range("min_tokens", self.min_tokens, 0, math.inf)
-        if not (0 < self.repetition_penalty < math.inf):
-            raise RequestError(
-                f"repetition_penalty must be a positive number, not {self.repetition_penalty}",
-                param="repetition_penalty",
-            )
-        if not (0 < self.top_p <= 1):
-            raise RequestError(f"top_p must be above 0 and at most 1, not {self.top_p}", param="top_p")
+        _check_range("repetition_penalty", self.repetition_penalty, 0, math.inf, low_is_allowed=False)
+        _check_range("top_p", self.top_p, 0, 1, low_is_allowed=False)
         if self.max_tokens is not None:
             _check_range("max_tokens", self.max_tokens, 1, math.inf)
             if self.min_tokens > self.max_tokens:
@@ -121,7 +117,7 @@ class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):
             _check_range("seed", self.seed, -(2**63), 2**64 - 1)
         if self.logprobs is not None:
             _check_range("logprobs", self.logprobs, 0, MAX_LOGPROBS)
-        if any(not stop for stop in self.stop_strings):
+        if not all(self.stop_strings):
             raise RequestError("stop must not contain an empty string", param="stop")
         for token_id, bias in (self.logit_bias or {}).items():
             if not (-100 <= bias <= 100):
@@ -129,8 +125,32 @@ class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):
                     f"logit_bias of token {token_id} must be in [-100, 100], not {bias}", param="logit_bias"
                 )
 
+    def _check_types(self) -> None:
+        stops, ids, bias = self.stop, self.stop_token_ids, self.logit_bias
+        _check_type("stop", _is_list_of(stops, str), "a string or a list of strings", stops)
+        _check_type("stop_token_ids", _is_list_of(ids, int), "a list of token ids", ids)
+        is_bias = bias is None or (isinstance(bias, dict) and _is_list_of([*bias.values()], (int, float)))
+        _check_type("logit_bias", is_bias, "a mapping of token ids to numbers", bias)
+        for name in ("ignore_eos", "include_stop_str_in_output", "skip_special_tokens"):
+            value = getattr(self, name)
+            _check_type(name, isinstance(value, bool), "true or false", value)
 
-def _check_range(name: str, value: float, low: float, high: float, note: str = "") -> None:
-    if not (low <= value <= high) or not (math.isfinite(value)):
-        allowed = f"at least {low}" if high == math.inf else f"in [{low}, {high}]"
-        raise RequestError(f"{name} must be {allowed}{note}, not {value}", param=name)
+
+def _is_list_of(value: object, kind: type | tuple[type, ...]) -> bool:
+    return isinstance(value, list) and all(isinstance(item, kind) for item in value)
+
+
+def _check_range(
+    name: str, value: float, low: float, high: float, note: str = "", *, low_is_allowed: bool = True
+) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise RequestError(f"{name} must be a number, not {value!r}", param=name)
+    if not (low <= value <= high) or not math.isfinite(value) or (value == low and not low_is_allowed):
+        lower_bound = f"at least {low}" if low_is_allowed else f"above {low}"
+        upper_bound = "" if high == math.inf else f" and at most {high}"
+        raise RequestError(f"{name} must be {lower_bound}{upper_bound}{note}, not {value}", param=name)
+
+
+def _check_type(name: str, is_right: bool, expected: str, value: object) -> None:
+    if not is_right:
+        raise RequestError(f"{name} must be {expected}, not {value!r}", param=name)
