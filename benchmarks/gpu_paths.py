@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tests.checkpoints import make_checkpoint
 
 from benchmarks.comparison import TABLE_HEADER, Load, compare, describe_limits, settings_record, table_rows
 from benchmarks.environment import describe_environment, describe_torch
@@ -27,6 +26,7 @@ from benchmarks.octavo_generation import OctavoGenerator
 from benchmarks.report import add_output_options, markdown_table, output_path, progress, write_json
 from benchmarks.shapes import QUICK, QWEN3_0_6B, Qwen3Shape
 from octavo.engine.sampling_params import SamplingParams
+from tests.checkpoints import make_checkpoint
 
 NO_GPU = 3
 _DTYPE = "bfloat16"

@@ -151,9 +151,10 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
     assert "not UTF-8" in line
 
 
-def test_what_the_schema_says_about_the_whole_is_kept_word_for_word():
-    (line,) = problems_of(flags={"tensor_parallel_size": "2"})
-    assert line.startswith("tensor_parallel_size=2 is not supported")
+def test_what_does_not_exist_yet_is_refused_in_the_words_of_the_schema_all_at_once():
+    first, second = sorted(problems_of(flags={"tensor_parallel_size": "2", "quantization": "awq"}))
+    assert first.startswith("flag --quantization: 'awq' is not supported: ")
+    assert second.startswith("flag --tensor-parallel-size: 2 is not supported: ")
 
 
 @settings(deadline=None)  # the machine may be busy

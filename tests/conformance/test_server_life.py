@@ -223,7 +223,7 @@ def test_a_model_that_cannot_be_loaded_is_one_line_and_exit_code_2(random_model:
     server.start()
     try:
         assert server.wait_exit() == 2
-        assert server.logs.splitlines()[-1].startswith("octavo serve: ")
+        assert server.logs.splitlines()[-1].startswith("octavo: error: ")
     finally:
         server.stop()
 

@@ -9,6 +9,8 @@ from random import Random
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
+
+import octavo
 from tools.train_nano.batches import Encoder, Shape, block_data
 from tools.train_nano.conversations import SKILLS, exchange, mixture_at, question, training_conversation
 from tools.train_nano.evaluate import questions
@@ -16,8 +18,6 @@ from tools.train_nano.sample import Conversation, Split, in_split
 from tools.train_nano.scoring import Answer, parse, passes
 from tools.train_nano.skills import SINGLE_TURN
 from tools.train_nano.template import render
-
-import octavo
 
 BOX = Path(octavo.__file__).parent / "models" / "box" / "octavo-nano"
 SHAPE = Shape(steps=100, step_tokens=500, micro_tokens=1024, max_length=2048)

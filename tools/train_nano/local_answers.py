@@ -9,13 +9,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tools.train_nano.sample import Conversation
 from tools.train_nano.scoring import Answer, parse
 
-_BATCH = 32
+_BATCH = 64
 
 
 def ask_checkpoint(
     folder: Path, asked: list[Conversation], max_tokens: Callable[[Conversation], int]
 ) -> Iterator[tuple[Conversation, Answer]]:
-    """Answer every question greedily, in batches of prompts of similar length, in fp32."""
+    """Answer every question greedily, in batches of one skill and similar length, in fp32."""
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     stops = set(model.generation_config.eos_token_id)
@@ -23,7 +23,9 @@ def ask_checkpoint(
         tokenizer.apply_chat_template(one.prompt, tools=one.tools or None, add_generation_prompt=True, tokenize=False)
         for one in asked
     ]
-    order = sorted(range(len(asked)), key=lambda index: (max_tokens(asked[index]), len(prompts[index])))
+    order = sorted(
+        range(len(asked)), key=lambda index: (max_tokens(asked[index]), asked[index].skill, len(prompts[index]))
+    )
     for start in range(0, len(order), _BATCH):
         chosen = order[start : start + _BATCH]
         batch = tokenizer([prompts[index] for index in chosen], return_tensors="pt", padding=True)

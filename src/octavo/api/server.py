@@ -63,6 +63,6 @@ def _bind_message(host: str, port: int, error: OSError) -> str:
 
 
 def _fail(error: Exception, exit_code: int) -> int:
-    sys.stderr.write(f"octavo serve: {error}\n")
+    sys.stderr.write(f"octavo: error: {error}\n")
     sys.stderr.flush()
     return exit_code

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from octavo.config.sizes import parse_bytes, parse_count
 
@@ -16,6 +17,14 @@ MODEL_IN_THE_BOX = "octavo-nano"
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
 Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0)]
+
+
+NOT_SUPPORTED = "not_supported"
+"""Type of the validation errors for values that are right in vLLM but do not exist here yet."""
+
+
+def _not_supported(value: object, reason: str) -> PydanticCustomError:
+    return PydanticCustomError(NOT_SUPPORTED, "{value} is not supported: {reason}", {"value": value, "reason": reason})
 
 
 class EngineConfig(BaseModel):
@@ -60,28 +69,28 @@ class EngineConfig(BaseModel):
     pipeline_parallel_size: Count = Field(1, description="GPUs that share the layers. Only 1 is supported.")
     cpu_threads: Count | None = Field(None, description="Threads for computation on the CPU; by default one a core.")
 
-    @model_validator(mode="after")
-    def _refuse_what_does_not_exist_yet(self) -> EngineConfig:
-        if self.tensor_parallel_size != 1:
-            raise ValueError(
-                f"tensor_parallel_size={self.tensor_parallel_size} is not supported: this version runs a model on one "
-                "device. Use tensor_parallel_size=1."
+    @field_validator("tensor_parallel_size", "pipeline_parallel_size")
+    @classmethod
+    def _refuse_several_devices(cls, value: int, info: ValidationInfo) -> int:
+        if value != 1:
+            raise _not_supported(value, f"this version runs a model on one device. Use {info.field_name}=1.")
+        return value
+
+    @field_validator("quantization")
+    @classmethod
+    def _refuse_quantization(cls, value: str | None) -> str | None:
+        if value is not None:
+            raise _not_supported(
+                repr(value), "this version loads float32, bfloat16 and float16 weights only. Leave the setting out."
             )
-        if self.pipeline_parallel_size != 1:
-            raise ValueError(
-                f"pipeline_parallel_size={self.pipeline_parallel_size} is not supported: this version runs a model on "
-                "one device. Use pipeline_parallel_size=1."
-            )
-        if self.quantization is not None:
-            raise ValueError(
-                f"quantization={self.quantization!r} is not supported: this version loads float32, bfloat16 and "
-                "float16 weights only. Leave the setting out."
-            )
-        if self.trust_remote_code:
-            raise ValueError(
-                "trust_remote_code is not supported: Octavo never runs code of a checkpoint. Leave the setting out."
-            )
-        return self
+        return value
+
+    @field_validator("trust_remote_code")
+    @classmethod
+    def _refuse_remote_code(cls, value: bool) -> bool:
+        if value:
+            raise _not_supported("true", "Octavo never runs code of a checkpoint. Leave the setting out.")
+        return value
 
 
 class ServerConfig(EngineConfig):

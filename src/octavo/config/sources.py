@@ -17,7 +17,7 @@ import yaml
 
 from octavo.config.fields import Setting, settings_of
 from octavo.config.names import explain_unknown
-from octavo.config.schema import EngineConfig, ServerConfig
+from octavo.config.schema import NOT_SUPPORTED, EngineConfig, ServerConfig
 from octavo.errors import ConfigError, nearest_name
 
 ConfigT = TypeVar("ConfigT", bound=EngineConfig)
@@ -87,7 +87,10 @@ def validation_message(
             lines[detail["msg"].removeprefix("Value error, ")] = None
         else:
             origin = given[name].origin if name in given else f"setting {name}"
-            lines[f"{origin}: {_explain_value(settings[name], detail['input'])}"] = None
+            explained = (
+                detail["msg"] if detail["type"] == NOT_SUPPORTED else _explain_value(settings[name], detail["input"])
+            )
+            lines[f"{origin}: {explained}"] = None
     return list(lines)
 
 

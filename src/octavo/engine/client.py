@@ -42,9 +42,8 @@ _MAX_RESTART_DELAY_S = 30.0
 _STABLE_AFTER_S = 60.0
 _LAST_WORDS_TIMEOUT_S = 1.0
 _END_TIMEOUT_S = 5.0
-# Threads that spin at the end of a parallel loop take the core from the thread they wait for as soon as anything else
-# runs
-# on the machine, and this process always does. What the user has set wins.
+# Threads that spin at the end of a parallel loop take the core from the thread that they wait for as soon as anything
+# else runs on the machine, and this process always does. What the user has set wins.
 _PASSIVE_WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
 _MAX_SOCKET_PATH = 100  # the kernel's limit is 108 bytes
 
