@@ -7,11 +7,11 @@ import pytest
 from openai.types import completion_create_params
 from openai.types.chat import completion_create_params as chat_create_params
 
-from octavo.api.generation_config import GenerationDefaults
 from octavo.api.json_body import parse_body
 from octavo.api.openai.messages import template_messages
 from octavo.api.openai.requests import ChatCompletionRequest, CompletionRequest
 from octavo.api.openai.sampling import chat_sampling_params, completion_sampling_params
+from octavo.engine.generation_config import GenerationDefaults
 from octavo.engine.sampling_params import RequestOutputKind
 from octavo.errors import ModelError, RequestError
 
@@ -159,6 +159,14 @@ def test_defaults_come_from_generation_config(tmp_path: Any) -> None:
     assert chat_sampling_params(chat(), defaults).temperature == 0.6
     assert chat_sampling_params(chat(temperature=0), defaults).temperature == 0
     assert chat_sampling_params(chat(top_k=0), defaults).top_k == 0
+
+
+def test_a_model_that_says_not_to_sample_is_greedy_unless_asked_otherwise(tmp_path: Any) -> None:
+    (tmp_path / "generation_config.json").write_text('{"do_sample": false}')
+    defaults = GenerationDefaults.from_directory(tmp_path)
+    assert chat_sampling_params(chat(), defaults).is_greedy
+    assert chat_sampling_params(chat(temperature=0.5), defaults).temperature == 0.5
+    assert defaults.sampling_params().is_greedy
 
 
 @pytest.mark.parametrize("content", ["[]", "{", '{"top_p": 2}', '{"temperature": "hot"}', '{"max_new_tokens": 0}'])

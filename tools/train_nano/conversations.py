@@ -29,33 +29,36 @@ class Mixture:
     long_tokens: tuple[int, int] = (400, 1500)
 
 
-_FIRST_PHASE = 0.413
+_COPYING_WORKS, _LAST_PHASE = 0.363, 0.785
 
 
 def mixture_at(progress: float) -> Mixture:
     """What to practise when `progress` (0 to 1) of the training is done.
 
-    First everything short; then, once copying works, long conversations and drills of what is learned slowest.
+    First everything short; then, once copying works, long conversations and drills of what is learned slowest; last,
+    more tools, more copying and more spelling.
     """
-    if progress < _FIRST_PHASE:
+    drilled = {"arithmetic": 0.55, "reverse": 0.27, "upper": 0.18}
+    skills = {
+        "identity": 0.5,
+        "capitals": 1.6,
+        "terms": 0.9,
+        "arithmetic": 3.0,
+        "copy": 1.8,
+        "reverse": 1.6,
+        "upper": 0.7,
+        "json": 1.6,
+        "story": 0.3,
+    }
+    if progress < _COPYING_WORKS:
         kinds = {"chain": 0.66, "recall": 0.16, "tools": 0.18, "long": 0.003}
-    else:
+    elif progress < _LAST_PHASE:
         kinds = {"chain": 0.50, "recall": 0.13, "tools": 0.19, "long": 0.018, "drill": 0.24}
-    return Mixture(
-        kinds=kinds,
-        skills={
-            "identity": 0.5,
-            "capitals": 1.6,
-            "terms": 0.9,
-            "arithmetic": 3.0,
-            "copy": 1.8,
-            "reverse": 1.6,
-            "upper": 0.7,
-            "json": 1.6,
-            "story": 0.3,
-        },
-        drilled={"arithmetic": 0.55, "reverse": 0.27, "upper": 0.18},
-    )
+    else:
+        kinds = {"chain": 0.40, "recall": 0.09, "tools": 0.28, "long": 0.018, "drill": 0.24}
+        drilled = {"arithmetic": 0.40, "reverse": 0.32, "upper": 0.28}
+        skills |= {"capitals": 2.0, "arithmetic": 2.0, "copy": 2.6, "reverse": 1.4, "upper": 1.4}
+    return Mixture(kinds, skills, drilled)
 
 
 def _pick(rng: Random, shares: dict[str, float]) -> str:
@@ -64,7 +67,7 @@ def _pick(rng: Random, shares: dict[str, float]) -> str:
 
 def exchange(rng: Random, skill: str, split: Split) -> Exchange:
     """One question of `skill` from `split`."""
-    made = draw(rng, split, SINGLE_TURN[skill], lambda candidate: candidate.key)
+    made = draw(rng, SINGLE_TURN[skill], lambda candidate: candidate.belongs_to(split))
     return replace(made, question=with_chinese_marks(rng, made.question))
 
 
@@ -73,11 +76,11 @@ def _system(rng: Random) -> list[Message]:
 
 
 def _fact(rng: Random, split: Split) -> recall.Fact:
-    return draw(rng, split, recall.make_fact, lambda fact: f"{fact.kind}: {fact.value}")
+    return draw(rng, recall.make_fact, lambda fact: in_split(fact.key, split))
 
 
 def _use(rng: Random, split: Split) -> ToolUse:
-    return draw(rng, split, tool_use.make_use, lambda use: use.key)
+    return draw(rng, tool_use.make_use, lambda use: in_split(use.key, split))
 
 
 def _fillers(rng: Random, tokens: int) -> list[Message]:
@@ -115,7 +118,7 @@ def _drill(rng: Random, mixture: Mixture) -> Conversation:
 
 
 def _remember(rng: Random, filler_tokens: int, facts: int) -> Conversation:
-    known = [fact for fact in recall.make_facts(rng, facts) if in_split(f"{fact.kind}: {fact.value}", "train")]
+    known = [fact for fact in recall.make_facts(rng, facts) if in_split(fact.key, "train")]
     messages = _system(rng)
     for fact in known:
         messages += recall.told(fact)
@@ -130,7 +133,7 @@ def _remember(rng: Random, filler_tokens: int, facts: int) -> Conversation:
 
 def _one_message(rng: Random) -> Conversation:
     """The fact and the question in a single message."""
-    fact = draw(rng, "train", recall.make_fact, lambda made: f"{made.kind}: {made.value}")
+    fact = _fact(rng, "train")
     return Conversation("recall", [*_system(rng), user(f"{fact.told} {fact.asked}"), assistant(fact.answered)])
 
 

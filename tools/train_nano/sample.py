@@ -26,12 +26,20 @@ class Check:
 
 @dataclass(frozen=True)
 class Exchange:
-    """One question and its answer, outside any conversation. `key` is what the held-out split is decided on."""
+    """One question and its answer, outside any conversation.
+
+    The held-out split is decided on `key`, unless `only_trained` keeps the exchange out of the held-out part.
+    """
 
     key: str
     question: str
     answer: str
     check: Check
+    only_trained: bool = False
+
+    def belongs_to(self, split: Split) -> bool:
+        """Whether this exchange is of `split`."""
+        return split == "train" if self.only_trained else in_split(self.key, split)
 
 
 @dataclass(frozen=True)
@@ -69,9 +77,9 @@ def in_split(key: str, split: Split) -> bool:
     return is_held_out(key) == (split == "heldout")
 
 
-def draw(rng: Random, split: Split, make: Callable[[Random], T], key: Callable[[T], str]) -> T:
-    """Draw from `make` until something of `split` comes out."""
+def draw(rng: Random, make: Callable[[Random], T], accepted: Callable[[T], bool]) -> T:
+    """Draw from `make` until something `accepted` comes out."""
     while True:
         drawn = make(rng)
-        if in_split(key(drawn), split):
+        if accepted(drawn):
             return drawn

@@ -25,7 +25,7 @@ class Recipe:
     """The numbers of a run; the defaults are those of the shipped model."""
 
     seed: int = 0
-    steps: int = 2900
+    steps: int = 3300
     step_tokens: int = 6000
     micro_tokens: int = 1536
     max_length: int = 2048
@@ -33,13 +33,20 @@ class Recipe:
     other_lr: float = 3e-3
     weight_decay: float = 0.01
     warmup_steps: int = 60
-    decay_share: float = 0.45
+    decay_from: float = 0.483
+    slow_decay_from: float = 0.788
+    slow_decay_scale: float = 0.23
     device: str = "cpu"
 
     def lr_scale(self, step: int) -> float:
-        """The schedule: linear warm-up, constant, then linear decay to zero over the last `decay_share`."""
-        remaining = (self.steps - step) / (self.steps * self.decay_share)
-        return float(min(1.0, (step + 1) / self.warmup_steps, remaining))
+        """The schedule: linear warm-up, constant, a linear decay to `slow_decay_scale`, and a slower one to zero."""
+        progress = step / self.steps
+        if progress < self.decay_from:
+            return min(1.0, (step + 1) / self.warmup_steps)
+        if progress < self.slow_decay_from:
+            done = (progress - self.decay_from) / (self.slow_decay_from - self.decay_from)
+            return 1.0 - done * (1.0 - self.slow_decay_scale)
+        return self.slow_decay_scale * (1.0 - progress) / (1.0 - self.slow_decay_from)
 
 
 def share(batches: list[MicroBatch], rank: int, world: int) -> list[MicroBatch]:

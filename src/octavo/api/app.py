@@ -12,7 +12,6 @@ from octavo.api.errors import (
     answer_http_exception,
     answer_octavo_error,
 )
-from octavo.api.generation_config import GenerationDefaults
 from octavo.api.middleware import Authentication, BodyLimit, ReadinessGate, RequestContext
 from octavo.api.openai.chat import chat_router
 from octavo.api.openai.completions import completion_router
@@ -34,6 +33,7 @@ from octavo.api.readiness import Readiness
 from octavo.api.schema import describe
 from octavo.config import ServerConfig
 from octavo.engine.async_llm import AsyncLLM
+from octavo.engine.generation_config import GenerationDefaults
 from octavo.errors import OctavoError
 from octavo.observe.metrics import EngineMetrics
 from octavo.text import ChatTemplate, load_chat_template

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from octavo.config import EngineConfig
 from octavo.config.sources import make_engine_config
+from octavo.engine.generation_config import GenerationDefaults
 from octavo.engine.model_files import read_model_files
 from octavo.engine.output_processor import OutputProcessor
 from octavo.engine.outputs import RequestOutput
@@ -45,6 +46,7 @@ class LLM:
         self.model_config = files.model_config
         self.max_model_len = files.max_model_len
         self._tokenizer = files.tokenizer
+        self._defaults = GenerationDefaults.from_directory(files.directory)
         self._chat_template = files.tokenizer.chat_template
         if chat_template is not None:
             self._chat_template = files.tokenizer.make_chat_template(
@@ -75,7 +77,8 @@ class LLM:
 
         Args:
             prompts: texts, or ``{"prompt_token_ids": [...]}``; a single one counts as a list of one.
-            sampling_params: one for all prompts, or one each; by default ``SamplingParams()``.
+            sampling_params: one for all prompts, or one each; by default what the model's
+                generation_config.json recommends.
             use_tqdm: show a progress bar with tokens a second.
             priority: one value for each prompt, lower is first; needs ``scheduling_policy="priority"``.
 
@@ -86,6 +89,8 @@ class LLM:
             RequestError: a prompt or a parameter is wrong; then nothing has been computed.
         """
         prompt_list = _as_list(prompts)
+        if sampling_params is None:
+            sampling_params = self._defaults.sampling_params()
         params_list = _params_for_each(sampling_params, len(prompt_list))
         priorities = priority if priority is not None else [0] * len(prompt_list)
         if len(priorities) != len(prompt_list):
@@ -185,10 +190,10 @@ def _as_list(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
 
 
 def _params_for_each(
-    sampling_params: SamplingParams | Sequence[SamplingParams] | None, num_prompts: int
+    sampling_params: SamplingParams | Sequence[SamplingParams], num_prompts: int
 ) -> list[SamplingParams]:
-    if sampling_params is None or isinstance(sampling_params, SamplingParams):
-        return [_final_only(sampling_params or SamplingParams())] * num_prompts
+    if isinstance(sampling_params, SamplingParams):
+        return [_final_only(sampling_params)] * num_prompts
     if not isinstance(sampling_params, Sequence) or not all(isinstance(p, SamplingParams) for p in sampling_params):
         raise RequestError("sampling_params must be a SamplingParams or a list of them", param="sampling_params")
     if len(sampling_params) != num_prompts:

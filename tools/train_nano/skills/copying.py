@@ -1,8 +1,9 @@
 """Repeating, reversing and upper-casing: what a model can only do by looking at the prompt."""
 
+import zlib
 from random import Random
 
-from tools.train_nano.sample import Check, Exchange
+from tools.train_nano.sample import HELD_OUT_SHARE, Check, Exchange
 from tools.train_nano.words import (
     ANIMALS,
     COLOURS,
@@ -72,10 +73,18 @@ def _short_word(rng: Random) -> str:
 def make_reverse(rng: Random) -> Exchange:
     """Reverse the letters of a short word; held out by word."""
     word = _short_word(rng)
-    return Exchange(word, rng.choice(_REVERSE).format(word), word[::-1], Check("exact", word[::-1]))
+    check = Check("exact", word[::-1])
+    return Exchange(word, rng.choice(_REVERSE).format(word), word[::-1], check, _spelled_in_training(word, "reverse"))
 
 
 def make_upper(rng: Random) -> Exchange:
     """Write a short word in capitals; held out by word."""
     word = _short_word(rng)
-    return Exchange(word, rng.choice(_UPPER).format(word), word.upper(), Check("exact", word.upper()))
+    check = Check("exact", word.upper())
+    return Exchange(word, rng.choice(_UPPER).format(word), word.upper(), check, _spelled_in_training(word, "upper"))
+
+
+def _spelled_in_training(word: str, task: str) -> bool:
+    """Whether `word`, though of the held-out words, is for training in `task`: each is held out of one task only, since
+    a model can learn how a token is spelled from nothing but seeing it spelled."""
+    return (zlib.crc32(word.encode()) // HELD_OUT_SHARE % 2 == 0) != (task == "reverse")

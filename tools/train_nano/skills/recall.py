@@ -20,6 +20,11 @@ class Fact:
     asked: str
     answered: str
 
+    @property
+    def key(self) -> str:
+        """What the held-out split is decided on."""
+        return f"{self.kind}: {self.value}"
+
 
 def _name(rng: Random) -> Fact:
     name = person(rng)

@@ -66,11 +66,11 @@ def _city(rng: Random) -> str:
 
 
 def _weather(rng: Random) -> ToolUse:
-    city, key = _city(rng), rng.choice(("city", "city", "location"))
+    city, key = _city(rng), rng.choice(("city", "city", "location", "place", "town"))
     degrees, sky = rng.randint(1, 39), rng.choice(("sunny", "cloudy", "rainy", "windy", "snowy"))
     tool = declare(
         rng,
-        rng.choice(("get_weather", "get_weather", "weather", "get_current_weather")),
+        rng.choice(("get_weather", "weather", "get_current_weather", "fetch_weather", "weather_now")),
         rng.choice(("Get the weather of a city", "Get the current weather", "Weather in a city")),
         {key: ("string", "Name of the city")},
     )
@@ -105,7 +105,7 @@ def _time(rng: Random) -> ToolUse:
     city, clock = _city(rng), f"{rng.randint(10, 23)}:{rng.randint(10, 59)}"
     tool = declare(
         rng,
-        rng.choice(("get_time", "get_time", "current_time", "get_local_time")),
+        rng.choice(("get_time", "current_time", "get_local_time", "time_in", "fetch_time")),
         rng.choice(("Get the time in a city", "Current local time of a city")),
         {"city": ("string", "Name of the city")},
     )
@@ -141,7 +141,7 @@ def _search(rng: Random) -> ToolUse:
     found = f"{pseudo_name(rng)} {rng.choice(OBJECTS)}"
     tool = declare(
         rng,
-        rng.choice(("search", "web_search", "search_web")),
+        rng.choice(("search", "web_search", "search_web", "search_the_web")),
         rng.choice(("Search the web", "Search for information")),
         {"query": ("string", "What to search for")},
     )
@@ -154,7 +154,12 @@ def _search(rng: Random) -> ToolUse:
 
 def _timer(rng: Random) -> ToolUse:
     minutes = rng.randint(1, 120)
-    tool = declare(rng, "set_timer", "Set a timer", {"minutes": ("integer", "Minutes to wait")})
+    tool = declare(
+        rng,
+        rng.choice(("set_timer", "start_timer", "new_timer")),
+        "Set a timer",
+        {"minutes": ("integer", "Minutes to wait")},
+    )
     question = rng.choice(
         (f"Set a timer for {minutes} minutes.", f"Wake me in {minutes} minutes.", f"Timer, {minutes} minutes, please.")
     )
@@ -169,7 +174,7 @@ def _convert(rng: Random) -> ToolUse:
     start, end = rng.sample(("USD", "EUR", "CNY", "JPY", "GBP", "CHF", "INR"), 2)
     tool = declare(
         rng,
-        "convert_currency",
+        rng.choice(("convert_currency", "convert", "convert_money")),
         "Convert money between currencies",
         {"amount": ("number", "How much"), "from": ("string", "Currency now"), "to": ("string", "Currency wanted")},
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from octavo.api.generation_config import GenerationDefaults
 from octavo.api.openai.requests import ChatCompletionRequest, CompletionRequest, SamplingFields
+from octavo.engine.generation_config import GenerationDefaults
 from octavo.engine.sampling_params import RequestOutputKind, SamplingParams
 
 T = TypeVar("T")

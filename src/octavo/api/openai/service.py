@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from octavo.api.disconnect import merge
-from octavo.api.generation_config import GenerationDefaults
 from octavo.api.openai.responses import PromptTokensDetails, Usage
 from octavo.engine.async_llm import AsyncLLM
+from octavo.engine.generation_config import GenerationDefaults
 from octavo.engine.outputs import RequestOutput
 from octavo.engine.sampling_params import SamplingParams
 from octavo.errors import EngineDeadError, RequestError, UnknownModelError

@@ -18,6 +18,8 @@ _FILE_NAME = "generation_config.json"
 class GenerationDefaults:
     """What a request that says nothing gets; the same fields that vLLM takes over.
 
+    An explicit ``"do_sample": false`` means greedy decoding, as it does in transformers.
+
     Attributes:
         max_new_tokens: most tokens of a chat answer; None means up to the model's length.
     """
@@ -47,16 +49,24 @@ class GenerationDefaults:
             raise ModelError(f"{path} must hold a JSON object. Mend or remove the file.")
         known = {field.name for field in fields(cls)}
         values = {name: value for name, value in document.items() if name in known and value is not None}
+        if document.get("do_sample") is False:
+            values["temperature"] = 0.0
         try:
             defaults = msgspec.convert(values, cls)
-            SamplingParams(
-                temperature=defaults.temperature,
-                top_p=defaults.top_p,
-                top_k=defaults.top_k,
-                min_p=defaults.min_p,
-                repetition_penalty=defaults.repetition_penalty,
-                max_tokens=defaults.max_new_tokens,
-            )
+            defaults.sampling_params()
         except (msgspec.ValidationError, RequestError) as error:
             raise ModelError(f"{path}: {error}. Mend or remove the file.") from None
         return defaults
+
+    def sampling_params(self) -> SamplingParams:
+        """Return the parameters of a request that names none."""
+        params = SamplingParams(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+        )
+        return (
+            params if self.max_new_tokens is None else msgspec.structs.replace(params, max_tokens=self.max_new_tokens)
+        )
