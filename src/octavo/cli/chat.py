@@ -108,7 +108,8 @@ def _answer(console: Console, conversation: Conversation, line: str) -> None:
     except OctavoError as error:
         if not sys.stdin.isatty():
             raise
-        console.print(f"[red]error:[/red] {error}", markup=True)
+        console.print("[red]error:[/red] ", end="")
+        console.print(str(error), markup=False)
 
 
 def _print_pieces(console: Console, pieces: Iterable[str]) -> None:

@@ -13,7 +13,7 @@ from octavo.engine import memory
 from octavo.engine.core import EngineCore
 from octavo.engine.kv_cache import KVCacheManager
 from octavo.engine.messages import EngineReady
-from octavo.engine.profiling import run_largest_step
+from octavo.engine.profiling import run_largest_steps
 from octavo.engine.runner import Runner
 from octavo.engine.scheduler import Scheduler
 from octavo.errors import ConfigError
@@ -144,10 +144,10 @@ def _make_runner(
 def _profile_cuda(
     config: EngineConfig, model: CausalLM, max_model_len: int, device: torch.device, dtype: torch.dtype
 ) -> memory.KVCacheBudget:
-    """Run the largest step that can be scheduled on a small cache, and measure what activations take."""
+    """Run the largest steps that can be scheduled on a cache of one block, and measure what activations take."""
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
-    run_largest_step(config, model, max_model_len, device, dtype)
+    run_largest_steps(config, model, max_model_len, device, dtype)
     peak = torch.cuda.max_memory_allocated(device) - before
     torch.cuda.empty_cache()
     free, total = torch.cuda.mem_get_info(device)
