@@ -40,9 +40,11 @@ class StepData:
 
 @dataclass(frozen=True)
 class Shape:
-    """How much data a run takes: its steps, the tokens of a step, of a micro-batch, and of a conversation at most."""
+    """How much data a run takes: its steps without and with the polish, and the tokens of a step, of a micro-batch, and
+    of a conversation at most."""
 
     steps: int
+    total_steps: int
     step_tokens: int
     micro_tokens: int
     max_length: int
@@ -117,9 +119,9 @@ def _pad(rows: list[tuple[Ids, Ids]], pad: int) -> MicroBatch:
 
 
 def stream(tokenizer_json: str, seed: int, first: int, shape: Shape) -> Iterator[StepData]:
-    """Steps `first` to `shape.steps`, a block at a time, when needed; making them costs little beside training."""
+    """Steps `first` to `shape.total_steps`, a block at a time; making them costs little beside training."""
     encoder = Encoder(Tokenizer.from_str(tokenizer_json), shape.max_length)
-    for block in range(first - first % BLOCK, shape.steps, BLOCK):
+    for block in range(first - first % BLOCK, shape.total_steps, BLOCK):
         for data in block_data(encoder, seed, block, shape):
-            if first <= data.step < shape.steps:
+            if first <= data.step < shape.total_steps:
                 yield data

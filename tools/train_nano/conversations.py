@@ -33,10 +33,10 @@ _COPYING_WORKS, _LAST_PHASE = 0.363, 0.785
 
 
 def mixture_at(progress: float) -> Mixture:
-    """What to practise when `progress` (0 to 1) of the training is done.
+    """What to practise when `progress` (0 to 1, more in the polish) of the training is done.
 
-    First everything short; then, once copying works, long conversations and drills of what is learned slowest; last,
-    more tools, more copying and more spelling.
+    First everything short; then, once copying works, long conversations and drills of what is learned slowest; then
+    more tools, more copying and more spelling; in the polish mostly first calls of a tool, and drills.
     """
     drilled = {"arithmetic": 0.55, "reverse": 0.27, "upper": 0.18}
     skills = {
@@ -58,6 +58,9 @@ def mixture_at(progress: float) -> Mixture:
         kinds = {"chain": 0.40, "recall": 0.09, "tools": 0.28, "long": 0.018, "drill": 0.24}
         drilled = {"arithmetic": 0.40, "reverse": 0.32, "upper": 0.28}
         skills |= {"capitals": 2.0, "arithmetic": 2.0, "copy": 2.6, "reverse": 1.4, "upper": 1.4}
+    if progress >= 1.0:
+        kinds = {"chain": 0.33, "recall": 0.07, "tools": 0.08, "calls": 0.42, "long": 0.018, "drill": 0.24}
+        drilled = {"arithmetic": 0.40, "reverse": 0.35, "upper": 0.25}
     return Mixture(kinds, skills, drilled)
 
 
@@ -166,6 +169,13 @@ def _with_tools(rng: Random) -> Conversation:
     return Conversation("tools", _system(rng) + [message for turn in turns for message in turn], tools=tools)
 
 
+def _first_call(rng: Random) -> Conversation:
+    """A question and its call, nothing else: only a first call has to be copied from the list of tools."""
+    use = _use(rng, "train")
+    turns = [user(use.question), tool_use.call_message([use])]
+    return Conversation("calls", _system(rng) + turns, tools=tool_use.offered(rng, [use], rng.choice((0, 1, 1, 2))))
+
+
 def _parallel(uses: list[ToolUse]) -> list[Message]:
     question = " ".join(use.question for use in uses)
     answer = " ".join(use.answer for use in uses)
@@ -179,6 +189,8 @@ def training_conversation(rng: Random, mixture: Mixture) -> Conversation:
         return _chain(rng, mixture)
     if kind == "drill":
         return _drill(rng, mixture)
+    if kind == "calls":
+        return _first_call(rng)
     if kind == "tools":
         return _with_tools(rng)
     if kind == "long":

@@ -28,7 +28,7 @@ def _work(rank: int, world: int, recipe: Recipe, tokenizer_json: str, work: Path
             "gloo", init_method=f"file://{(work / _MEETING_PLACE).absolute()}", rank=rank, world_size=world
         )
     trainer = start_or_resume(recipe, Tokenizer.from_str(tokenizer_json), work, rank, world)
-    shape = Shape(recipe.steps, recipe.step_tokens, recipe.micro_tokens, recipe.max_length)
+    shape = Shape(recipe.steps, recipe.total_steps, recipe.step_tokens, recipe.micro_tokens, recipe.max_length)
     trainer.run(stream(tokenizer_json, recipe.seed, trainer.step, shape), work / _CHECKPOINT)
 
 

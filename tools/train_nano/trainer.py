@@ -26,6 +26,7 @@ class Recipe:
 
     seed: int = 0
     steps: int = 3300
+    polish_steps: int = 400
     step_tokens: int = 6000
     micro_tokens: int = 1536
     max_length: int = 2048
@@ -36,11 +37,20 @@ class Recipe:
     decay_from: float = 0.483
     slow_decay_from: float = 0.788
     slow_decay_scale: float = 0.23
+    polish_scale: float = 0.25
     device: str = "cpu"
 
+    @property
+    def total_steps(self) -> int:
+        """All steps: those of the main schedule, then the polish."""
+        return self.steps + self.polish_steps
+
     def lr_scale(self, step: int) -> float:
-        """The schedule: linear warm-up, constant, a linear decay to `slow_decay_scale`, and a slower one to zero."""
+        """The schedule: linear warm-up, constant, a linear decay to `slow_decay_scale`, and a slower one to zero; then
+        the polish, which decays from `polish_scale` to zero once more."""
         progress = step / self.steps
+        if progress >= 1.0:
+            return self.polish_scale * (self.total_steps - step) / self.polish_steps
         if progress < self.decay_from:
             return min(1.0, (step + 1) / self.warmup_steps)
         if progress < self.slow_decay_from:
@@ -100,7 +110,7 @@ class Trainer:
                 rate, loss = window_tokens / (time.monotonic() - window), sum(losses) / len(losses)
                 print(f"step {self.step}  loss {loss:.4f}  {rate:.0f} tokens/s  {self.seconds:.0f} s", flush=True)
                 window, window_tokens, losses = time.monotonic(), 0, []
-            if self.step % checkpoint_every == 0 or self.step == self.recipe.steps:
+            if self.step % checkpoint_every == 0 or self.step == self.recipe.total_steps:
                 self.save(checkpoint)
 
     def _step(self, data: StepData) -> float:
