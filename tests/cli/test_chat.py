@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -172,7 +173,12 @@ def test_in_a_terminal_ctrl_c_stops_an_answer_and_then_ends_the_command():
         terminal, inside = pty.openpty()
         command = [sys.executable, "-m", "octavo", "chat", "--url", api.url]
         child = subprocess.Popen(
-            command, stdin=inside, stdout=inside, stderr=inside, env={**os.environ, "TERM": "dumb"}
+            command,
+            stdin=inside,
+            stdout=inside,
+            stderr=inside,
+            env={**os.environ, "TERM": "dumb"},
+            preexec_fn=_hear_ctrl_c,
         )
         os.close(inside)
         try:
@@ -189,6 +195,11 @@ def test_in_a_terminal_ctrl_c_stops_an_answer_and_then_ends_the_command():
     assert "Traceback" not in shown
 
 
+def _hear_ctrl_c() -> None:
+    """Undo what a shell does to commands in the background: they, and all that they start, ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def _interrupt_until_it_ends(child: subprocess.Popen[bytes]) -> int:
     """Press Ctrl-C until it is heard: readline misses a signal that comes just when it begins to wait."""
     deadline = time.monotonic() + 30
@@ -203,6 +214,7 @@ def _read_until(terminal: int, wanted: str) -> str:
     shown = ""
     deadline = time.monotonic() + 30
     while wanted not in shown:
-        assert time.monotonic() < deadline, shown
+        readable, _, _ = select.select([terminal], [], [], max(deadline - time.monotonic(), 0))
+        assert readable, shown
         shown += os.read(terminal, 1024).decode(errors="replace")
     return shown

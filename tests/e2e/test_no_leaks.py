@@ -47,7 +47,8 @@ async def send_requests(url: str) -> Counter[str]:
 
 async def send_one(url: str, rng: random.Random) -> str:
     """Ask for a stream on a connection of its own and read it, or hang up in the middle."""
-    max_tokens = rng.randint(1, 24)
+    gives_up = rng.random() < 0.5
+    max_tokens = rng.randint(60, 120) if gives_up else rng.randint(1, 24)
     body = {
         "model": "m",
         "prompt": [rng.randrange(250) for _ in range(rng.randint(1, 40))],
@@ -57,14 +58,14 @@ async def send_one(url: str, rng: random.Random) -> str:
         "logprobs": 0,
         "stream": True,
     }
-    gives_up_after = rng.randint(1, 12) if rng.random() < 0.5 else max_tokens
+    num_wanted_chunks = rng.randint(1, 4) if gives_up else max_tokens + 1
     address = urlsplit(url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
     try:
         writer.write(http_request(body))
         await writer.drain()
         num_chunks = 0
-        while num_chunks < gives_up_after or gives_up_after >= max_tokens:
+        while num_chunks < num_wanted_chunks:
             line = await reader.readline()
             assert line, "the server closed the connection in the middle of an answer"
             assert b'"error"' not in line, line
