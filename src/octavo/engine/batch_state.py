@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from octavo.engine.sampler import Penalties, SamplingBatch
+from octavo.plan.memory import blocks_of_sequence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +35,7 @@ class BatchState:
 
     def __init__(self, *, max_num_seqs: int, max_model_len: int, block_size: int, device: torch.device) -> None:
         self.device = device
-        max_blocks = -(-max_model_len // block_size)
+        max_blocks = blocks_of_sequence(max_model_len, block_size)
         self.token_ids = torch.empty((max_num_seqs, max_model_len), dtype=torch.int32, device=device)
         self.block_tables = torch.zeros((max_num_seqs, max_blocks), dtype=torch.int32, device=device)
         self.prompt_lens = torch.zeros(max_num_seqs, dtype=torch.int64, device=device)

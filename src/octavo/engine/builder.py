@@ -75,7 +75,15 @@ def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfi
         device,
         str(dtype).removeprefix("torch."),
     )
-    runner = _make_runner(config, model, num_blocks, max_model_len, device, dtype)
+    runner = Runner(
+        model,
+        num_blocks=num_blocks,
+        block_size=config.block_size,
+        max_num_seqs=config.max_num_seqs,
+        max_model_len=max_model_len,
+        device=device,
+        dtype=dtype,
+    )
     kv_cache = KVCacheManager(num_blocks, config.block_size, enable_prefix_caching=config.enable_prefix_caching)
     scheduler = Scheduler(
         kv_cache,
@@ -120,25 +128,6 @@ def _free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return memory.available_host_memory()
-
-
-def _make_runner(
-    config: EngineConfig,
-    model: CausalLM,
-    num_blocks: int,
-    max_model_len: int,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> Runner:
-    return Runner(
-        model,
-        num_blocks=num_blocks,
-        block_size=config.block_size,
-        max_num_seqs=config.max_num_seqs,
-        max_model_len=max_model_len,
-        device=device,
-        dtype=dtype,
-    )
 
 
 def _profile_cuda(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from octavo.engine.block_pool import BlockPool
+from octavo.plan.memory import blocks_of_sequence
 
 if TYPE_CHECKING:
     from octavo.engine.request import Request
@@ -37,7 +38,7 @@ class KVCacheManager:
             Whether the request was admitted; its ``num_computed_tokens`` then says how much the cache held.
         """
         hits = self._cached_prefix(request)
-        num_needed = -(-request.num_tokens // self.block_size) - len(hits)
+        num_needed = blocks_of_sequence(request.num_tokens, self.block_size) - len(hits)
         num_hits_taken_from_free = sum(map(self.pool.is_free, hits))
         if num_needed + num_hits_taken_from_free > self.pool.num_free:
             return False
@@ -58,7 +59,7 @@ class KVCacheManager:
         Returns:
             The new blocks (perhaps none), or None if there are not enough free ones; then nothing has changed.
         """
-        num_new = -(-num_tokens // self.block_size) - len(request.block_ids)
+        num_new = blocks_of_sequence(num_tokens, self.block_size) - len(request.block_ids)
         if num_new > self.pool.num_free:
             return None
         new_blocks = [self.pool.allocate() for _ in range(num_new)]

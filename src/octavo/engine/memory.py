@@ -9,6 +9,7 @@ from pathlib import Path
 from octavo.config import EngineConfig
 from octavo.config.sizes import format_bytes
 from octavo.errors import ConfigError
+from octavo.plan.memory import blocks_of_sequence, blocks_that_fit
 
 CPU_KV_CACHE_SHARE = 4
 MAX_DEFAULT_CPU_KV_CACHE_BYTES = 4 * 2**30
@@ -38,12 +39,11 @@ def num_kv_blocks(budget: KVCacheBudget, *, config: EngineConfig, max_model_len:
     Raises:
         ConfigError: one sequence of ``max_model_len`` does not fit.
     """
-    bytes_per_block = bytes_per_token * config.block_size
-    fitting = budget.num_bytes // bytes_per_block - 1  # one block is padding
-    blocks_per_sequence = -(-max_model_len // config.block_size)
+    fitting = blocks_that_fit(budget.num_bytes, config.block_size, bytes_per_token) - 1  # one block is padding
+    blocks_per_sequence = blocks_of_sequence(max_model_len, config.block_size)
     if fitting < blocks_per_sequence:
         longest = max(fitting, 0) * config.block_size
-        needed = (blocks_per_sequence + 1) * bytes_per_block
+        needed = (blocks_per_sequence + 1) * bytes_per_token * config.block_size
         raise ConfigError(
             f"one sequence of max_model_len={max_model_len} needs {format_bytes(needed)} of KV cache "
             f"({blocks_per_sequence} blocks of {config.block_size} tokens and one for padding, "

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from octavo.engine.runner import Runner
 from octavo.engine.sampling_params import SamplingParams
 from octavo.engine.step import Admission, StepPlan
+from octavo.plan.memory import blocks_of_sequence
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +53,7 @@ def _plan(num_seqs: int, *, start: int, count: int, block_size: int) -> StepPlan
                 row=row,
                 token_ids=[0] * length,
                 prompt_len=length,
-                block_ids=[_ONLY_BLOCK] * -(-length // block_size),
+                block_ids=[_ONLY_BLOCK] * blocks_of_sequence(length, block_size),
                 sampling_params=SamplingParams(top_p=0.9, top_k=50),
                 seed=row,
                 stop_token_ids=frozenset(),

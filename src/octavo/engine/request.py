@@ -46,7 +46,6 @@ class Request:
         "next_publication",
         "num_cached_tokens",
         "num_computed_tokens",
-        "num_preemptions",
         "num_published_blocks",
         "num_tokens",
         "priority",
@@ -69,7 +68,6 @@ class Request:
         self.max_num_tokens: int = self.prompt_len + message.max_tokens
         self.num_computed_tokens: int = 0
         self.num_cached_tokens: int = -1
-        self.num_preemptions: int = 0
         self.num_published_blocks: int = 0
         self.next_publication: int = 0
         self.block_ids: list[int] = []

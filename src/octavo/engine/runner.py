@@ -10,6 +10,7 @@ from octavo.engine.batch_state import BatchState
 from octavo.engine.sampler import sample
 from octavo.engine.step import StepPlan, StepResult
 from octavo.models.forward_context import ForwardContext, LayerKVCache
+from octavo.plan.memory import blocks_of_sequence
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,7 +73,7 @@ class Runner:
         token_rows = rows[sequence]
         input_ids = self.state.token_ids[token_rows, positions].long()
         blocks = self.state.block_tables[token_rows, positions // self.block_size].long()
-        max_blocks = -(-max(seq_lens) // self.block_size)
+        max_blocks = blocks_of_sequence(max(seq_lens), self.block_size)
         context = ForwardContext(
             positions=positions,
             slots=blocks * self.block_size + positions % self.block_size,

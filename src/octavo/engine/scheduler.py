@@ -205,7 +205,6 @@ class Scheduler:
         self._vacate(request)
         request.status = RequestStatus.WAITING
         request.num_computed_tokens = 0
-        request.num_preemptions += 1
         self._num_preemptions += 1
         self.waiting.push_back(request)
         return request
