@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 from octavo.api.errors import HTTPError, answer_http_exception, answer_octavo_error
 from octavo.api.middleware import Authentication, BodyLimit, ReadinessGate, RequestContext
+from octavo.observe.log_context import log_fields
 
 KEYS = ["first-key", "zweiter-schlüssel"]
 
@@ -30,6 +31,10 @@ def client(**options: Any) -> httpx.AsyncClient:
     @app.get("/broken")
     async def broken() -> None:
         raise RuntimeError("a secret of the inside")
+
+    @app.get("/context")
+    async def context() -> dict[str, str]:
+        return dict(log_fields())
 
     app.add_exception_handler(HTTPError, answer_octavo_error)
     app.add_exception_handler(HTTPException, answer_http_exception)
@@ -84,13 +89,20 @@ async def test_a_sane_request_id_is_echoed_and_others_are_replaced() -> None:
             assert len(echoed) == 32
 
 
+async def test_log_lines_within_a_request_have_its_id() -> None:
+    async with client() as http:
+        assert (await http.get("/context", headers={"x-request-id": "abc-1"})).json() == {"request_id": "abc-1"}
+    assert log_fields() == {}
+
+
 async def test_an_unexpected_error_shows_no_inside_but_is_logged_under_its_id(caplog: pytest.LogCaptureFixture) -> None:
     async with client() as http:
         response = await http.get("/broken", headers={"x-request-id": "find-me"})
     assert response.status_code == 500
     assert "secret" not in response.text
     assert response.json()["error"]["type"] == "server_error"
-    assert "find-me" in caplog.text
+    (failure,) = [record for record in caplog.records if record.name == "octavo.api.failures"]
+    assert "find-me" in failure.getMessage()
     assert "a secret of the inside" in caplog.text
 
 

@@ -42,7 +42,7 @@ def test_an_unknown_command_is_answered_with_the_nearest_one(octavo):
     ran = octavo("srve")
     assert (ran.exit_code, ran.errors) == (
         2,
-        ["there is no srve; did you mean serve? (commands: serve, chat, generate)"],
+        [f"there is no srve; did you mean serve? (commands: {', '.join(COMMANDS)})"],
     )
 
 
@@ -102,7 +102,8 @@ def test_vllms_module_is_serve():
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("octavo ", ["serve", "chat", "generate"]),
+        ("octavo ", list(COMMANDS)),
+        ("octavo bench ", ["serve", "sweep", "throughput", "latency", "compare"]),
         ("octavo serve --max-num", ["--max-num-seqs", "--max-num-batched-tokens", "--max-num-queued-reqs"]),
         ("octavo serve --dtype b", ["bfloat16"]),
         ("octavo chat --u", ["--url"]),

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -21,6 +22,7 @@ from octavo.engine.messages import EngineStats
 from octavo.engine.sampling_params import RequestOutputKind
 from octavo.errors import EngineDeadError, ModelError, QueueFullError, RequestError
 from octavo.observe.metrics import EngineMetrics
+from octavo.observe.request_timing import RequestTiming
 from octavo.text import Tokenizer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -81,6 +83,43 @@ def metric(llm: AsyncLLM, name: str) -> float:
     lines = generate_latest(llm._metrics.registry).decode().splitlines()
     (value,) = [float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"octavo_{name}{{")]
     return value
+
+
+# --- The story of a request -------------------------------------------------------------------------------------------
+
+
+async def test_the_story_of_a_request_has_its_times_in_order_on_one_clock(llm: AsyncLLM):
+    mine = RequestTiming(time.monotonic(), time.time())
+    prompt = list(range(40))
+    params = SamplingParams(max_tokens=5, ignore_eos=True, output_kind=DELTA)
+    for held in (0, 32):
+        timing = RequestTiming(time.monotonic(), time.time())
+        outputs = [output async for output in llm.generate(prompt, params, f"held {held}", timing=timing)]
+        assert outputs[-1].timing is timing
+        assert [output.timing for output in outputs[:-1]] == [None] * (len(outputs) - 1)
+        assert (timing.num_prompt_tokens, timing.num_cached_tokens, timing.num_output_tokens) == (40, held, 5)
+        moments = [mine.arrived_at, timing.arrived_at, timing.first_scheduled_at, timing.first_token_at]
+        moments += [timing.last_token_at, timing.finished_at, time.monotonic()]
+        assert moments == sorted(moment for moment in moments if moment is not None)
+        assert [(event.kind, event.num_tokens) for event in timing.events] == [
+            ("scheduled", held),
+            ("prefill", 40 - held),
+        ]
+
+
+async def test_steps_are_counted_with_their_tokens_and_durations(llm: AsyncLLM):
+    def seen() -> list[float]:
+        names = ("iteration_tokens_total_sum", "iteration_tokens_total_count", "step_duration_seconds_count")
+        return [metric(llm, name) for name in (*names, "engine_steps_total")]
+
+    before = seen()
+    await collect(llm, [250, 251, 252], SamplingParams(max_tokens=4, ignore_eos=True), "r")
+    assert [new - old for new, old in zip(seen(), before, strict=True)] == [3 + 3, 4, 4, 4]
+
+
+async def test_the_engines_process_is_known(llm: AsyncLLM, is_alive: Callable[[int], bool]):
+    assert llm.engine_process_id is not None
+    assert is_alive(llm.engine_process_id)
 
 
 # --- A crash ----------------------------------------------------------------------------------------------------------

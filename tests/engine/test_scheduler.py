@@ -224,3 +224,58 @@ def test_stats_count_what_happened() -> None:
     stats = scheduler.stats()
     assert (stats.num_running, stats.num_waiting, stats.num_used_blocks, stats.total_steps) == (1, 1, 2, 1)
     assert (stats.total_prefix_queries, stats.total_prefix_hits) == (5, 0)
+
+
+def test_chunks_of_a_prefill_are_told_until_it_is_done_and_decodes_are_not() -> None:
+    scheduler = make_scheduler(budget=4)
+    runner = make_runner(scheduler)
+    scheduler.add(make_request("a", range(9), max_tokens=3))
+    told = []
+    while scheduler.has_unfinished_requests:
+        plan = scheduler.schedule()
+        told.append(plan.events)
+        scheduler.commit(plan, runner.execute(plan))
+    assert told == [
+        StepEvents(admitted=[("a", 0)], chunks=[("a", 4)]),
+        StepEvents(chunks=[("a", 4)]),
+        StepEvents(chunks=[("a", 1)]),
+        None,
+        None,
+    ]
+
+
+def test_an_admission_tells_what_the_prefix_cache_held() -> None:
+    scheduler = make_scheduler(budget=64)
+    runner = make_runner(scheduler)
+    for name, held in (("a", 0), ("b", 8)):
+        scheduler.add(make_request(name, range(10), max_tokens=1))
+        plan = scheduler.schedule()
+        assert plan.events == StepEvents(admitted=[(name, held)], chunks=[(name, 10 - held)])
+        scheduler.commit(plan, runner.execute(plan))
+
+
+def test_a_preemption_and_the_computation_after_it_are_told() -> None:
+    scheduler = make_scheduler(num_blocks=6, prefix_caching=False)
+    runner = make_runner(scheduler)
+    scheduler.add(make_request("a", range(8), max_tokens=8, arrival=0))
+    scheduler.add(make_request("b", range(8), max_tokens=8, arrival=1))
+    told = []
+    while scheduler.has_unfinished_requests:
+        plan = scheduler.schedule()
+        told += [plan.events] if plan.events is not None else []
+        scheduler.commit(plan, runner.execute(plan))
+    first, preempting, resuming = told
+    assert first == StepEvents(admitted=[("a", 0), ("b", 0)], chunks=[("a", 8), ("b", 8)])
+    assert preempting == StepEvents(preempted=["b"])
+    assert resuming.admitted == [("b", 0)]
+    ((name, num_recomputed),) = resuming.chunks
+    assert (name, num_recomputed > 8) == ("b", True)
+
+
+def test_what_is_aborted_in_its_prefill_is_told_of_no_more() -> None:
+    scheduler = make_scheduler(budget=4)
+    scheduler.add(make_request("a", range(9)))
+    scheduler.schedule()
+    scheduler.abort("a")
+    scheduler.add(make_request("b", [1], arrival=1))
+    assert scheduler.schedule().events == StepEvents(admitted=[("b", 0)], chunks=[("b", 1)])

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from octavo.engine.messages import StepEvents
 from octavo.engine.request import RequestStatus
 from octavo.engine.step import StepPlan, StepResult
 from tests.engine.fake_runner import VOCAB_SIZE, FakeRunner, expected_output
@@ -46,6 +47,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.outputs: dict[str, list[int]] = {}
         self.finished: set[str] = set()
         self.aborted: set[str] = set()
+        self.num_known: dict[str, int] = {}
 
     @rule(
         prompt=st.lists(st.integers(0, 1), min_size=1, max_size=MAX_LEN - 1),
@@ -81,13 +83,31 @@ class SchedulerMachine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.in_flight) < self.depth)
     @rule()
     def schedule(self) -> None:
+        running_before = {request.request_id for request in self.scheduler.running}
         plan = self.scheduler.schedule()
+        self._check_events(plan, running_before)
         assert sum(plan.counts) <= self.budget
         assert len(set(plan.rows)) == len(plan.rows)
         if not plan.rows:
             assert self.in_flight or not self.scheduler.has_unfinished_requests, "deadlock"
             return
         self.in_flight.append((plan, self.runner.execute(plan)))
+
+    def _check_events(self, plan: StepPlan, running_before: set[str]) -> None:
+        """What is told of a plan is what it does to tokens that were known when their sequence was let in."""
+        names = {request.row: request.request_id for request in self.scheduler.running}
+        self.num_known |= {names[admission.row]: len(admission.token_ids) for admission in plan.admissions}
+        chunks = Counter(
+            {
+                names[row]: count
+                for row, start, count in zip(plan.rows, plan.starts, plan.counts, strict=True)
+                if start < self.num_known[names[row]]
+            }
+        )
+        events = plan.events or StepEvents()
+        assert dict(events.chunks) == chunks
+        assert {name for name, _ in events.admitted} == set(names.values()) - running_before
+        assert set(events.preempted) == running_before - set(names.values())
 
     @precondition(lambda self: self.in_flight)
     @rule()

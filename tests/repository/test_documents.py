@@ -8,12 +8,14 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import yaml
 
 from octavo.cli.app import COMMANDS, LazyGroup
+from octavo.cli.bench import BenchGroup
 from octavo.config import ServerConfig
 from octavo.config.fields import settings_of
 from octavo.config.sources import load_config
@@ -37,15 +39,25 @@ def shell_commands(path: Path) -> list[list[str]]:
     return [command for command in words if command]
 
 
-def flags_of(command: str) -> set[str]:
-    """Return the flags of one of Octavo's commands."""
-    built = LazyGroup(name="octavo").get_command(None, command)
+def flags_of(words: Sequence[str]) -> set[str]:
+    """Return the flags of the one of Octavo's commands that the words call: ``["bench", "serve", …]``."""
+    built = LazyGroup(name="octavo").get_command(None, words[0])
+    if isinstance(built, LazyGroup):
+        built = built.get_command(None, words[1])
     return {name for param in built.params for name in (*param.opts, *param.secondary_opts)} | {"--help"}
+
+
+def all_flags() -> set[str]:
+    """Return every flag of every command."""
+    top = LazyGroup(name="octavo")
+    names = [[name] for name in COMMANDS if not isinstance(top.get_command(None, name), LazyGroup)]
+    names += [["bench", name] for name in BenchGroup.summaries]
+    return {"--version", "--install-completion", "--show-completion"}.union(*map(flags_of, names))
 
 
 OCTAVO_COMMANDS = [
     pytest.param(command, id=f"{path.name}: {' '.join(command)}")
-    for path in GUIDES
+    for path in DOCUMENTS
     for command in shell_commands(path)
     if command[0] == "octavo" and command[1] in COMMANDS
 ]
@@ -61,7 +73,7 @@ def test_the_guides_use_every_command():
 @pytest.mark.parametrize("command", OCTAVO_COMMANDS)
 def test_flags_of_documented_commands_exist(command):
     used = {word.partition("=")[0] for word in command[2:] if word.startswith("--")}
-    assert used <= flags_of(command[1])
+    assert used <= flags_of(command[1:])
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=IDS)
@@ -72,10 +84,7 @@ def test_every_flag_that_a_document_names_exists(path):
     flags = {
         flag for code in named if "octavo" in code or code.startswith("`--") for flag in re.findall(r"--[\w-]+", code)
     }
-    known = set.union(
-        {"--version", "--install-completion", "--show-completion"}, *(flags_of(name) for name in COMMANDS)
-    )
-    assert flags <= known
+    assert flags <= all_flags()
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=IDS)

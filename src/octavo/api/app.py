@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from octavo.api.errors import (
     ClientGoneError,
@@ -12,6 +13,8 @@ from octavo.api.errors import (
     answer_http_exception,
     answer_octavo_error,
 )
+from octavo.api.http_counts import CountRequests
+from octavo.api.metrics import metrics_router, server_registry
 from octavo.api.middleware import Authentication, BodyLimit, ReadinessGate, RequestContext
 from octavo.api.openai.chat import chat_router
 from octavo.api.openai.completions import completion_router
@@ -30,22 +33,26 @@ from octavo.api.ops import (
     tokenizer_router,
 )
 from octavo.api.readiness import Readiness
+from octavo.api.requests import requests_router
 from octavo.api.schema import describe
+from octavo.api.timeline import RequestList, Timeline
 from octavo.config import ServerConfig
 from octavo.engine.async_llm import AsyncLLM
 from octavo.engine.generation_config import GenerationDefaults
 from octavo.errors import OctavoError
+from octavo.observe.http_metrics import HTTPMetrics
 from octavo.observe.metrics import EngineMetrics
 from octavo.text import ChatTemplate, load_chat_template
 from octavo.version import __version__
 
 
 def create_app(
-    llm: AsyncLLM, config: ServerConfig, metrics: EngineMetrics, readiness: Readiness | None = None
+    llm: AsyncLLM, config: ServerConfig, metrics: EngineMetrics | None, readiness: Readiness | None = None
 ) -> FastAPI:
     """Make the ASGI application that serves ``llm``; starting and stopping the engine is the caller's part.
 
     Args:
+        metrics: those of ``llm``; None if it keeps none.
         readiness: lets the caller say that the server is stopping.
 
     Raises:
@@ -53,6 +60,8 @@ def create_app(
         ModelError: the model's generation_config.json is broken.
     """
     readiness = readiness or Readiness(llm)
+    http_metrics = HTTPMetrics()
+    registry = server_registry(llm, config.metrics_prefix, metrics, http_metrics)
     service = ModelService(
         llm,
         names=config.served_model_name or [config.model],
@@ -66,24 +75,32 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    for router in (
+    routers = (
         chat_router(service),
         completion_router(service),
         models_router(service),
         tokenizer_router(service),
-        health_router(readiness, metrics),
-    ):
+        health_router(readiness),
+        metrics_router(registry),
+        requests_router(service.history),
+    )
+    for router in routers:
         app.include_router(router)
     describe(
         app,
         [ChatCompletionRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest],
-        [ChatCompletion, ChatChunk, Completion, ModelList, ModelCard, Tokens, DetokenizedPrompt, Status, Version],
+        [
+            *(ChatCompletion, ChatChunk, Completion, ModelList, ModelCard),
+            *(Tokens, DetokenizedPrompt, Status, Version, RequestList, Timeline),
+        ],
     )
     app.add_exception_handler(OctavoError, answer_octavo_error)
     app.add_exception_handler(HTTPError, answer_octavo_error)
     app.add_exception_handler(ClientGoneError, answer_client_gone)
     app.add_exception_handler(HTTPException, answer_http_exception)
     _add_middleware(app, readiness, config)
+    paths = [route.path for router in routers for route in router.routes if isinstance(route, Route)]
+    app.add_middleware(CountRequests, metrics=http_metrics, routes=paths)
     return app
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from octavo.api.observed_llm import ObservedLLM
 from octavo.api.readiness import Readiness
 from octavo.config import ServerConfig
 from octavo.engine.async_llm import AsyncLLM
+from octavo.errors import ConfigError
 from octavo.observe.logging import set_up_logging
 from octavo.observe.metrics import EngineMetrics
+from octavo.observe.tracing import Tracing, TracingError, start_tracing
 
 if TYPE_CHECKING:
     import uvicorn
@@ -22,7 +26,10 @@ if TYPE_CHECKING:
 
     from octavo.engine.messages import EngineReady
 
+logger = logging.getLogger(__name__)
+
 _FLUSH_TIMEOUT_S = 5
+_TRACE_FLUSH_TIMEOUT_S = 5.0
 # Longer than the pools of clients and proxies keep an idle connection: who reuses one should be the one to close it.
 _KEEP_ALIVE_S = 75
 
@@ -59,9 +66,21 @@ async def run_server(config: ServerConfig, listener: socket.socket) -> int:
         ConfigError, ModelError: the engine cannot start with these settings or this model.
         EngineDeadError: the engine ended while it started.
     """
-    set_up_logging(config.log_level, "api")
-    metrics = EngineMetrics((config.served_model_name or [config.model])[0])
-    llm = AsyncLLM(config, metrics=metrics)
+    set_up_logging(
+        config.log_level,
+        "api",
+        config.log_format,
+        access_log=not config.disable_uvicorn_access_log,
+        http_server_level=config.uvicorn_log_level,
+    )
+    with _tracing(config) as tracing:
+        return await _run(config, listener, tracing)
+
+
+async def _run(config: ServerConfig, listener: socket.socket, tracing: Tracing | None) -> int:
+    names = config.served_model_name or [config.model]
+    metrics = None if config.disable_log_stats else EngineMetrics(names[0], prefix=config.metrics_prefix)
+    llm = _make_llm(config, metrics, tracing)
     stop = _StopSignals()
     with stop.watched():
         starting = asyncio.create_task(llm.start())
@@ -71,10 +90,41 @@ async def run_server(config: ServerConfig, listener: socket.socket) -> int:
 
             readiness = Readiness(llm)
             app = create_app(llm, config, metrics, readiness)
+            if tracing is not None:
+                from octavo.api.tracing import TraceRequests
+
+                app.add_middleware(
+                    TraceRequests, tracing=tracing, names=names, max_request_bytes=config.max_request_bytes
+                )
             return await _Server(config, listener, llm, app, readiness, stop).run(starting)
         finally:
             await _cancel(starting)
             await llm.shutdown()
+
+
+@contextlib.contextmanager
+def _tracing(config: ServerConfig) -> Iterator[Tracing | None]:
+    """Send traces while the context is open, if the settings ask for them; at its end, what still waits is sent."""
+    if config.otlp_traces_endpoint is None:
+        yield None
+        return
+    try:
+        tracing = start_tracing(config.otlp_traces_endpoint, with_content=config.otlp_traces_content)
+    except TracingError as error:
+        raise ConfigError(str(error)) from error
+    try:
+        yield tracing
+    finally:
+        if not tracing.shutdown(_TRACE_FLUSH_TIMEOUT_S):
+            logger.warning("the last traces could not be sent within %.0f s", _TRACE_FLUSH_TIMEOUT_S)
+
+
+def _make_llm(config: ServerConfig, metrics: EngineMetrics | None, tracing: Tracing | None) -> AsyncLLM:
+    """Return a plain engine unless somebody wants to know of single requests."""
+    if tracing is None and not config.enable_log_requests and not config.enable_log_outputs:
+        return AsyncLLM(config, metrics=metrics)
+    num_traced_chars = sys.maxsize if tracing is not None and tracing.with_content else 0
+    return ObservedLLM(config, metrics=metrics, num_traced_chars=num_traced_chars)
 
 
 class _Server:

@@ -14,11 +14,17 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from octavo.api.errors import RETRY_AFTER_S, HTTPError, error_response
+from octavo.observe.log_context import log_context
+from octavo.observe.logging import ACCESS_LOGGER
 
-logger = logging.getLogger("octavo.api.access")
+logger = logging.getLogger(ACCESS_LOGGER)
+failure_logger = logging.getLogger("octavo.api.failures")
 
+FAILURE_KEY = "octavo.failure"
+"""Where an ASGI scope has the exception that escaped from a route, for the middleware around this one."""
 OPEN_PATHS = frozenset({"/health", "/live", "/version"})
-UNGATED_PATHS = OPEN_PATHS | {"/metrics", "/openapi.json"}
+UNGATED_PATHS = OPEN_PATHS | {"/metrics", "/openapi.json", "/v1/requests"}
+_UNGATED_PREFIX = "/v1/requests/"  # what happened is asked most when nothing works any more
 _UNLOGGED_PATHS = OPEN_PATHS | {"/metrics"}
 _SANE_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _MAX_DRAINED_BYTES = 256 * 2**20
@@ -37,6 +43,10 @@ class RequestContext:
             return
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _SANE_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        with log_context(request_id=request_id):
+            await self._answer(scope, receive, send, request_id)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         status = 0
         started_at = time.monotonic()
 
@@ -50,7 +60,8 @@ class RequestContext:
         try:
             await self.app(scope, receive, send_with_id)
         except Exception as error:
-            logger.exception("request %s failed", request_id)
+            failure_logger.exception("request %s failed", request_id)
+            scope[FAILURE_KEY] = error
             if status:
                 raise
             await error_response(error)(scope, receive, send_with_id)
@@ -58,8 +69,13 @@ class RequestContext:
             if scope["path"] not in _UNLOGGED_PATHS:
                 duration_ms = (time.monotonic() - started_at) * 1e3
                 level = logging.DEBUG if status < 400 else logging.INFO
+                fields = {"method": scope["method"], "path": scope["path"], "status": status}
                 logger.log(
-                    level, "%s %s %d %.1f ms %s", scope["method"], scope["path"], status, duration_ms, request_id
+                    level,
+                    "%s %s %d %.1f ms",
+                    *fields.values(),
+                    duration_ms,
+                    extra={"fields": {**fields, "duration_ms": round(duration_ms, 1)}},
                 )
 
 
@@ -100,11 +116,15 @@ class ReadinessGate:
         self._unavailable = unavailable
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        reason = self._unavailable() if scope["type"] == "http" and scope["path"] not in UNGATED_PATHS else None
+        reason = self._unavailable() if scope["type"] == "http" and not _is_ungated(scope["path"]) else None
         if reason is None:
             await self.app(scope, receive, send)
         else:
             await error_response(unavailable_error(reason))(scope, receive, send)
+
+
+def _is_ungated(path: str) -> bool:
+    return path in UNGATED_PATHS or path.startswith(_UNGATED_PREFIX)
 
 
 def unavailable_error(reason: str) -> HTTPError:

@@ -1,12 +1,9 @@
-"""The routes for operators and tools: health, version, metrics, and the tokenizer over HTTP."""
+"""The routes for operators and tools: health, version, and the tokenizer over HTTP."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import Field, model_validator
 
 from octavo.api.errors import error_response
@@ -18,7 +15,6 @@ from octavo.api.openai.requests import TemplateKwargs
 from octavo.api.openai.service import ModelService
 from octavo.api.readiness import Readiness
 from octavo.api.schema import operation
-from octavo.observe.metrics import EngineMetrics
 from octavo.version import __version__
 
 
@@ -76,8 +72,8 @@ class Version(msgspec.Struct):
     version: str
 
 
-def health_router(readiness: Readiness, metrics: EngineMetrics) -> APIRouter:
-    """What probes and scrapers ask."""
+def health_router(readiness: Readiness) -> APIRouter:
+    """What probes ask."""
     router = APIRouter()
 
     @router.get("/health", **operation(None, Status, errors=(503,)))
@@ -95,11 +91,6 @@ def health_router(readiness: Readiness, metrics: EngineMetrics) -> APIRouter:
     async def version() -> Response:
         """Say which Octavo this is."""
         return _json(Version(__version__))
-
-    @router.get("/metrics", responses=_METRICS_RESPONSES)
-    async def prometheus_metrics() -> Response:
-        """Give the metrics in Prometheus' text format."""
-        return Response(generate_latest(metrics.registry), headers={"content-type": CONTENT_TYPE_LATEST})
 
     return router
 
@@ -127,12 +118,6 @@ def tokenizer_router(service: ModelService) -> APIRouter:
         return _json(DetokenizedPrompt(service.llm.tokenizer.decode(body.tokens, skip_special_tokens=False)))
 
     return router
-
-
-_METRICS_RESPONSES: dict[int | str, dict[str, Any]] = {
-    **operation(None, Version, errors=(401,))["responses"],
-    200: {"description": "The metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}},
-}
 
 
 async def _token_ids(service: ModelService, body: TokenizeRequest) -> list[int]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from octavo.bench.files import write_whole
 from octavo.bench.summary import Summary
 from octavo.errors import ConfigError
 
@@ -30,6 +31,7 @@ class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
         error: kind of failure (``http_503``, ``connection``, ``timeout``, ``stream``, …), None if it succeeded.
         error_message: the failure in the server's or the system's own words.
         replica: which simulated replica served it.
+        connect_s: what a new connection cost before the request was sent; 0 on one that was open.
     """
 
     index: int
@@ -43,6 +45,7 @@ class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     error: str | None = None
     error_message: str = ""
     replica: int = 0
+    connect_s: float = 0.0
 
     @property
     def ttft_s(self) -> float | None:
@@ -51,10 +54,13 @@ class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     @property
     def tpot_s(self) -> float | None:
-        """Mean seconds per output token after the first; None with fewer than two."""
-        if len(self.chunk_times) < 2 or self.output_tokens < 2:
+        """Mean seconds per output token after the first; None with fewer than two.
+
+        It is taken to the end of the answer: the last tokens may have no text of their own, and so no piece.
+        """
+        if not self.chunk_times or self.output_tokens < 2:
             return None
-        return (self.chunk_times[-1] - self.chunk_times[0]) / (self.output_tokens - 1)
+        return (self.finished_at - self.chunk_times[0]) / (self.output_tokens - 1)
 
     @property
     def e2e_s(self) -> float:
@@ -94,13 +100,7 @@ def write_result(result: BenchResult, path: Path) -> None:
     Raises:
         ConfigError: the file cannot be written.
     """
-    partial = path.with_name(path.name + ".part")
-    try:
-        partial.write_bytes(msgspec.json.encode(result))
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise ConfigError(f"{path}: {error.strerror or error}") from error
+    write_whole(path, msgspec.json.encode(result))
 
 
 def read_result(path: Path) -> BenchResult:

@@ -48,6 +48,8 @@ class Summary(msgspec.Struct, kw_only=True):
         errors: failed requests by kind.
         ttft_ms, tpot_ms, itl_ms, e2e_ms: None where no request gave a value.
         max_concurrency: most requests under way at one moment.
+        error_messages: the first message of each kind of failure.
+        gpu_memory_used_bytes: most memory of the server's GPUs that was used during the test; None if it does not say.
     """
 
     duration_s: float
@@ -70,6 +72,8 @@ class Summary(msgspec.Struct, kw_only=True):
     slo: Slo | None
     goodput: float | None
     errors: Mapping[str, int]
+    error_messages: Mapping[str, str] = {}
+    gpu_memory_used_bytes: int | None = None
 
 
 def summarize(records: Sequence[RequestRecord], slo: Slo | None = None) -> Summary:
@@ -105,6 +109,7 @@ def summarize(records: Sequence[RequestRecord], slo: Slo | None = None) -> Summa
         slo=slo,
         goodput=_rate(sum(meets(record, slo) for record in done), duration) if slo is not None else None,
         errors=dict(Counter(record.error for record in records if record.error is not None)),
+        error_messages=_first_messages(records),
     )
 
 
@@ -142,6 +147,14 @@ def meets(record: RequestRecord, slo: Slo) -> bool:
         (slo.e2e_ms, record.e2e_s),
     )
     return all(limit is None or value is None or value * 1e3 <= limit for limit, value in measured)
+
+
+def _first_messages(records: Sequence[RequestRecord]) -> dict[str, str]:
+    messages: dict[str, str] = {}
+    for record in records:
+        if record.error is not None:
+            messages.setdefault(record.error, record.error_message)
+    return messages
 
 
 def _rate(amount: float, duration_s: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from typing import Any
 
 import typer
@@ -14,34 +15,47 @@ from octavo.version import __version__
 COMMANDS = {
     "serve": "Serve a model over HTTP with OpenAI's API.",
     "chat": "Chat with a model in the terminal.",
+    "top": "Watch a model server: rates, queues, latencies, running requests.",
     "generate": "Generate text for one prompt, or for each line of a JSONL file.",
+    "bench": "Measure servers and engines under load.",
+    "simulate": "Predict how replicas serve a load, and how many it needs.",
+    "plan": "Plan a deployment: memory, speed and cost of a model on GPUs.",
+    "validate": "Check a configuration of serve without starting it.",
 }
 """Name and summary of each command; the module ``octavo.cli.<name>`` has its ``make_command``."""
 
 
 class LazyGroup(TyperGroup):
-    """A group that knows its commands by name and imports one when it is needed."""
+    """A group that knows its commands by name and imports one when it is needed.
+
+    Attributes:
+        summaries: name and summary of each command.
+        module_prefix: what the name of a command's module begins with.
+    """
+
+    summaries: Mapping[str, str] = COMMANDS
+    module_prefix = "octavo.cli."
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of all commands."""
-        return list(COMMANDS)
+        return list(self.summaries)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Import a command; None if there is none of that name."""
-        if cmd_name not in COMMANDS:
+        if cmd_name not in self.summaries:
             return None
-        return importlib.import_module(f"octavo.cli.{cmd_name}").make_command()
+        return importlib.import_module(self.module_prefix + cmd_name).make_command()
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command that the arguments call, or say what was probably meant."""
-        if args[0] not in COMMANDS and not ctx.resilient_parsing:
-            raise unknown_command(args[0], list(COMMANDS))
+        if args[0] not in self.summaries and not ctx.resilient_parsing:
+            raise unknown_command(args[0], list(self.summaries))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the list of commands without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl(list(self.summaries.items()))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Check the flags before the command's name, then parse."""

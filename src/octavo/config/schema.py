@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 from pydantic_core import PydanticCustomError
 
 from octavo.config.sizes import parse_bytes, parse_count
+from octavo.observe.metric_names import DEFAULT_PREFIX, is_legal_prefix
 
 MODEL_IN_THE_BOX = "octavo-nano"
 
@@ -68,6 +69,7 @@ class EngineConfig(BaseModel):
     tensor_parallel_size: Count = Field(1, description="GPUs that share each layer. Only 1 is supported.")
     pipeline_parallel_size: Count = Field(1, description="GPUs that share the layers. Only 1 is supported.")
     cpu_threads: Count | None = Field(None, description="Threads for computation on the CPU; by default one a core.")
+    disable_log_stats: bool = Field(False, description="Keep no metrics of the engine and its requests.")
 
     @field_validator("tensor_parallel_size", "pipeline_parallel_size")
     @classmethod
@@ -106,3 +108,29 @@ class ServerConfig(EngineConfig):
     max_request_bytes: Bytes = Field(32 * 2**20, description="Largest request body, e.g. 32MiB.")
     shutdown_timeout: float = Field(30.0, ge=0, description="Seconds that running requests get after SIGTERM.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    log_format: Literal["text", "json"] = Field("text", description="One readable line or one JSON object an event.")
+    enable_log_requests: bool = Field(False, description="Log each request: id, lengths and sampling parameters.")
+    enable_log_outputs: bool = Field(False, description="Log how each request ended: its lengths, times and reason.")
+    max_log_len: int | None = Field(
+        None, ge=0, description="Characters of prompts and outputs in the two logs above; none of them by default."
+    )
+    disable_uvicorn_access_log: bool = Field(False, description="Do not log HTTP requests, failed ones included.")
+    uvicorn_log_level: Literal["critical", "error", "warning", "info", "debug", "trace"] | None = Field(
+        None, description="Least level of the HTTP library's own messages, by default that of log_level."
+    )
+    otlp_traces_endpoint: str | None = Field(
+        None, description="Send traces to this OpenTelemetry collector, e.g. http://localhost:4317."
+    )
+    otlp_traces_content: bool = Field(False, description="Put prompts and outputs into the traces.")
+    metrics_prefix: str = Field(
+        DEFAULT_PREFIX, description="Begins the names at /metrics; 'vllm:' suits dashboards and autoscalers for vLLM."
+    )
+
+    @field_validator("metrics_prefix")
+    @classmethod
+    def _check_metrics_prefix(cls, value: str) -> str:
+        if not is_legal_prefix(value):
+            raise _not_supported(
+                repr(value), "names of metrics have letters, digits, '_' and ':', and begin with no digit."
+            )
+        return value

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import pydantic
 import yaml
@@ -35,6 +35,21 @@ class Given:
     origin: str
 
 
+@dataclass(frozen=True, slots=True)
+class PartialConfig(Generic[ConfigT]):
+    """What could be made of settings of which some may be wrong.
+
+    Attributes:
+        config: the values that are right, and defaults for the others.
+        problems: one line for each problem; empty if all is right.
+        wrong: names of the settings whose values could not be taken.
+    """
+
+    config: ConfigT
+    problems: tuple[str, ...]
+    wrong: frozenset[str]
+
+
 def load_config(
     schema: type[ConfigT], flags: Mapping[str, Any], *, config_file: Path | None, environ: Mapping[str, str]
 ) -> ConfigT:
@@ -50,10 +65,20 @@ def load_config(
     Raises:
         ConfigError: with one line for each problem.
     """
+    return _whole(load_partial_config(schema, flags, config_file=config_file, environ=environ))
+
+
+def load_partial_config(
+    schema: type[ConfigT], flags: Mapping[str, Any], *, config_file: Path | None, environ: Mapping[str, str]
+) -> PartialConfig[ConfigT]:
+    """Do what ``load_config`` does with the values that are right, and tell of the others instead of raising."""
     problems: list[str] = []
     given: dict[str, Given] = {}
     if config_file is not None:
-        given.update(_from_file(config_file, problems))
+        try:
+            given.update(_from_file(config_file, problems))
+        except ConfigError as error:
+            problems.append(str(error))
     given.update(_from_environment(environ, problems))
     given.update({name: Given(value, f"flag {_flag_as_typed(name, value)}") for name, value in flags.items()})
     return _build(schema, {name: item for name, item in given.items() if name in schema.model_fields}, problems)
@@ -72,7 +97,7 @@ def make_engine_config(**arguments: Any) -> EngineConfig:
             given[name] = Given(value, f"argument {name}")
         else:
             problems.append(f"argument {name}: {explain_unknown(name, list(EngineConfig.model_fields))}")
-    return _build(EngineConfig, given, problems)
+    return _whole(_build(EngineConfig, given, problems))
 
 
 def validation_message(
@@ -94,15 +119,28 @@ def validation_message(
     return list(lines)
 
 
-def _build(schema: type[ConfigT], given: Mapping[str, Given], problems: list[str]) -> ConfigT:
-    try:
-        config = schema.model_validate({name: item.value for name, item in given.items()})
-    except pydantic.ValidationError as error:
-        problems = [*problems, *validation_message(error, schema, given)]
-    if problems:
-        # Not chained: pydantic's own message repeats the values, secrets included.
-        raise ConfigError("\n".join(problems)) from None
-    return config
+def _whole(partial: PartialConfig[ConfigT]) -> ConfigT:
+    if partial.problems:
+        # Never chained: pydantic's own message repeats the values, secrets included.
+        raise ConfigError("\n".join(partial.problems)) from None
+    return partial.config
+
+
+def _build(schema: type[ConfigT], given: Mapping[str, Given], problems: list[str]) -> PartialConfig[ConfigT]:
+    right = {name: item.value for name, item in given.items()}
+    found: list[str] = []
+    while True:
+        try:
+            config = schema.model_validate(right)
+        except pydantic.ValidationError as error:
+            if not right:
+                raise  # the defaults themselves
+            # What is said after the first round may come from a default that stands in for a wrong value.
+            found = found or validation_message(error, schema, given)
+            at_fault = {str(detail["loc"][0]) for detail in error.errors() if detail["loc"]}
+            right = {name: value for name, value in right.items() if at_fault and name not in at_fault}
+        else:
+            return PartialConfig(config, (*problems, *found), frozenset(given.keys() - right.keys()))
 
 
 def _explain_value(setting: Setting, value: object) -> str:

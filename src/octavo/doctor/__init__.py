@@ -1,0 +1,1 @@
+"""What can be said of an installation or a configuration without starting it."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from octavo.engine.outputs import RequestOutput
     from octavo.engine.sampling_params import SamplingParams
     from octavo.observe.metrics import EngineMetrics
+    from octavo.observe.request_timing import RequestTiming
 
 _LONG_PROMPT_CHARS = 20_000
 
@@ -48,6 +49,8 @@ class AsyncLLM:
         self.max_model_len = files.max_model_len
         self.stats = EngineStats()
         self._metrics = metrics
+        if metrics is not None:
+            metrics.set_max_model_len(files.max_model_len)
         self._client = EngineClient(
             config, files.directory, files.max_model_len, on_output=self._take_output, on_death=self._fail_all
         )
@@ -72,6 +75,11 @@ class AsyncLLM:
         return self._client.cause
 
     @property
+    def engine_process_id(self) -> int | None:
+        """The engine's process; None while there is none."""
+        return self._client.process_id
+
+    @property
     def num_unfinished(self) -> int:
         """Sequences that have not finished."""
         return self._processor.num_unfinished
@@ -83,7 +91,16 @@ class AsyncLLM:
             ConfigError: the model does not fit, or its files are broken.
             EngineDeadError: the process died for another reason.
         """
-        return await self._client.start()
+        ready = await self._client.start()
+        if self._metrics is not None:
+            self._metrics.set_cache_config(
+                block_size=ready.block_size,
+                cache_dtype=ready.dtype,
+                enable_prefix_caching=self.config.enable_prefix_caching,
+                gpu_memory_utilization=self.config.gpu_memory_utilization,
+                num_gpu_blocks=ready.num_blocks,
+            )
+        return ready
 
     async def shutdown(self, timeout_s: float = 0.0) -> None:
         """Wait up to ``timeout_s`` for running requests, drop the rest, and end the process."""
@@ -103,10 +120,14 @@ class AsyncLLM:
         *,
         priority: int = 0,
         cache_salt: str = "",
+        timing: RequestTiming | None = None,
     ) -> AsyncIterator[RequestOutput]:
         """Generate for one prompt; outputs come as the ``output_kind`` of the parameters says.
 
         Closing the iterator early, or cancelling the task that reads it, aborts the request and frees its blocks.
+
+        Args:
+            timing: filled while the request advances, for those who watch it; the last output carries it too.
 
         Raises:
             RequestError: the prompt or a parameter is wrong.
@@ -118,7 +139,7 @@ class AsyncLLM:
         mailbox = self._mailboxes[request_id] = OutputMailbox()
         try:
             built = await self._build(prompt, sampling_params, request_id, priority, cache_salt)
-            self._submit(built)
+            self._submit(built, timing)
             while True:
                 output = await mailbox.get()
                 yield output
@@ -151,11 +172,11 @@ class AsyncLLM:
             return await asyncio.to_thread(build)  # so that others' tokens keep flowing meanwhile
         return build()
 
-    def _submit(self, built: BuiltRequest) -> None:
+    def _submit(self, built: BuiltRequest, timing: RequestTiming | None) -> None:
         if self.state != "ready":
             raise EngineDeadError(self.cause)
         self._check_queue(len(built.sequences))
-        self._processor.add(built)
+        self._processor.add(built, timing)
         self._client.send(AddRequests(built.sequences))
 
     def _check_queue(self, num_new: int) -> None:
@@ -171,6 +192,8 @@ class AsyncLLM:
         is_over_capacity = self.num_unfinished + num_new > self.config.max_num_seqs + limit
         num_waiting = self.stats.num_waiting
         if is_over_capacity or (num_waiting > 0 and num_waiting + num_new > limit):
+            if self._metrics is not None:
+                self._metrics.num_rejected_requests += 1
             raise QueueFullError(
                 f"{num_waiting} requests wait and {self.num_unfinished} are unfinished, but max_num_queued_reqs is "
                 f"{limit}. Try again later."
@@ -190,7 +213,9 @@ class AsyncLLM:
 
     def _take_output(self, step: StepOutput) -> None:
         self._set_stats(step.stats)
-        processed = self._processor.process(step.updates)
+        if self._metrics is not None and step.num_tokens:
+            self._metrics.observe_step(step.num_tokens, step.ended_at - step.started_at)
+        processed = self._processor.process(step.updates, step.events, started_at=step.started_at)
         for output in processed.outputs:
             mailbox = self._mailboxes.get(output.request_id)
             if mailbox is not None:
@@ -205,7 +230,7 @@ class AsyncLLM:
             mailbox.fail(EngineDeadError(f"the engine ended while the request was running: {cause}"))
         self._set_stats(EngineStats())
         if is_crash and self._metrics is not None:
-            self._metrics.engine_restarts.inc()
+            self._metrics.num_engine_restarts += 1
 
     def _set_stats(self, stats: EngineStats) -> None:
         self.stats = stats

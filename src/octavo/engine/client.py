@@ -33,6 +33,7 @@ from octavo.engine.messages import (
     StepOutput,
 )
 from octavo.errors import ConfigError, EngineDeadError
+from octavo.observe.logging import current_log_format
 
 EngineState = Literal["starting", "ready", "dead", "stopping"]
 
@@ -77,6 +78,7 @@ class _EngineProcess:
             requests_address=self._addresses[0],
             outputs_address=self._addresses[1],
             log_level=_current_log_level(),
+            log_format=current_log_format(),
         )
         # A session of its own: Ctrl-C in a terminal is for the parent alone, which then ends the engine in good order.
         self._process = await asyncio.create_subprocess_exec(
@@ -92,6 +94,10 @@ class _EngineProcess:
         self._process.stdin.write(msgspec.json.encode(launch) + b"\n")
         with contextlib.suppress(ConnectionError):  # it died at once: wait() tells
             await self._process.stdin.drain()
+
+    @property
+    def process_id(self) -> int | None:
+        return None if self._process is None else self._process.pid
 
     async def receive(self) -> EngineMessage:
         message: EngineMessage = self._decoder.decode(await self._outputs.recv())
@@ -173,6 +179,11 @@ class EngineClient:
         self._process: _EngineProcess | None = None
         self._generation = 0
         self._supervisor: asyncio.Task[None] | None = None
+
+    @property
+    def process_id(self) -> int | None:
+        """The engine's process; None while there is none that is ready."""
+        return None if self._process is None else self._process.process_id
 
     async def start(self) -> EngineReady:
         """Launch the process; returns when the model is ready.

@@ -54,7 +54,7 @@ class EngineCore:
         """Plan, compute and settle one step."""
         plan = self.scheduler.schedule()
         updates = self.scheduler.commit(plan, self.runner.execute(plan)) if plan.rows else []
-        return StepOutput(updates, self.scheduler.stats())
+        return StepOutput(updates, self.scheduler.stats(), plan.events, sum(plan.counts))
 
     def stats(self) -> EngineStats:
         """Return the counts that monitoring shows."""

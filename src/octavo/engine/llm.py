@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from copy import copy
 from typing import Any, cast
@@ -112,8 +113,9 @@ class LLM:
                     self._core.add(sequence)
             with GenerationProgress(len(built), enabled=use_tqdm) as progress:
                 while processor.num_unfinished:
+                    started_at = time.monotonic()
                     step = self._core.step()
-                    processed = processor.process(step.updates)
+                    processed = processor.process(step.updates, step.events, started_at=started_at)
                     self._core.abort(processed.aborts)
                     finished.update((output.request_id, output) for output in processed.outputs if output.finished)
                     progress.update(len(finished), sum(len(update.token_ids) for update in step.updates))

@@ -9,10 +9,7 @@ from pathlib import Path
 from octavo.config import EngineConfig
 from octavo.config.sizes import format_bytes
 from octavo.errors import ConfigError
-from octavo.plan.memory import blocks_of_sequence, blocks_that_fit
-
-CPU_KV_CACHE_SHARE = 4
-MAX_DEFAULT_CPU_KV_CACHE_BYTES = 4 * 2**30
+from octavo.plan.memory import blocks_of_sequence, blocks_that_fit, default_cpu_kv_cache_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +57,7 @@ def cpu_kv_cache_budget(config: EngineConfig, available_bytes: int) -> KVCacheBu
     """Return the budget on a CPU: what the user set, or a quarter of the memory that is free, at most 4 GiB."""
     if config.kv_cache_memory_bytes is not None:
         return KVCacheBudget(config.kv_cache_memory_bytes, "--kv-cache-memory-bytes", is_explicit=True)
-    num_bytes = min(available_bytes // CPU_KV_CACHE_SHARE, MAX_DEFAULT_CPU_KV_CACHE_BYTES)
+    num_bytes = default_cpu_kv_cache_bytes(available_bytes)
     source = f"the default on a CPU (a quarter of the {format_bytes(available_bytes)} that are free, at most 4 GiB)"
     return KVCacheBudget(num_bytes, source, is_explicit=False)
 

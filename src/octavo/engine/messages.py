@@ -46,6 +46,7 @@ class EngineLaunch(msgspec.Struct):
     requests_address: str
     outputs_address: str
     log_level: Literal["debug", "info", "warning", "error"]
+    log_format: Literal["text", "json"] = "text"
 
 
 class AddRequests(msgspec.Struct, tag="add"):
@@ -113,11 +114,34 @@ class EngineStats(msgspec.Struct, array_like=True):
     total_steps: int = 0
 
 
-class StepOutput(msgspec.Struct, tag="step"):
-    """The updates of one step."""
+class StepEvents(msgspec.Struct, array_like=True, omit_defaults=True):
+    """What a step's plan did to sequences besides the next token of those that decode. Most steps have nothing here.
+
+    Attributes:
+        admitted: ``(request id, tokens that the prefix cache held)`` of those let in, new or after a preemption.
+        chunks: ``(request id, tokens computed)`` of those that compute tokens known before: a prefill or a part of one.
+        preempted: request ids of those whose blocks were taken.
+    """
+
+    admitted: list[tuple[str, int]] = []
+    chunks: list[tuple[str, int]] = []
+    preempted: list[str] = []
+
+
+class StepOutput(msgspec.Struct, tag="step", omit_defaults=True):
+    """The updates of one step.
+
+    Attributes:
+        num_tokens: tokens that the step computed; 0 if there was nothing to compute.
+        started_at, ended_at: monotonic seconds, which all processes of a machine share; 0 if nobody looked at a clock.
+    """
 
     updates: list[SequenceUpdate]
     stats: EngineStats
+    events: StepEvents | None = None
+    num_tokens: int = 0
+    started_at: float = 0.0
+    ended_at: float = 0.0
 
 
 class EngineReady(msgspec.Struct, tag="ready", omit_defaults=True):

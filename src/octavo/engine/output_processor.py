@@ -6,16 +6,18 @@ Keeps the state of each unfinished request on the client's side of the engine. N
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from octavo.engine.outputs import CompletionOutput, FinishReason, Logprob, RequestOutput
 from octavo.engine.sampling_params import RequestOutputKind
+from octavo.observe.request_timing import EventKind, RequestTiming, SequenceEvent
 from octavo.text import TextStream
 
 if TYPE_CHECKING:
-    from octavo.engine.messages import SequenceUpdate, TokenLogprobs
+    from octavo.engine.messages import SequenceUpdate, StepEvents, TokenLogprobs
     from octavo.engine.request_builder import BuiltRequest
     from octavo.observe.metrics import EngineMetrics
     from octavo.text import Tokenizer
@@ -55,6 +57,8 @@ class _Sequence:
         self.engine_id = engine_id
         self.request = request
         self.is_finished = False
+        self.was_scheduled = False
+        self.num_tokens = 0
         self.last_token_at: float | None = None
         self.stream = TextStream(
             tokenizer,
@@ -100,11 +104,13 @@ class _Sequence:
 class _Request:
     """One request with its ``n`` sequences."""
 
-    def __init__(self, built: BuiltRequest, tokenizer: Tokenizer, arrived_at: float) -> None:
+    def __init__(self, built: BuiltRequest, tokenizer: Tokenizer, timing: RequestTiming) -> None:
         self.built = built
-        self.arrived_at = arrived_at
+        self.timing = timing
         self.num_cached_tokens = 0
-        self.has_first_token = False
+        timing.num_prompt_tokens = len(built.prompt_token_ids)
+        timing.n = len(built.sequences)
+        timing.max_tokens = built.sequences[0].max_tokens
         self.sequences = [
             _Sequence(sequence.request_id, index, self, tokenizer) for index, sequence in enumerate(built.sequences)
         ]
@@ -140,34 +146,56 @@ class OutputProcessor:
         """Sequences that have not finished."""
         return len(self._sequences)
 
-    def add(self, built: BuiltRequest) -> None:
-        """Remember a request that is about to be sent to the engine; its id must not be in use."""
+    def add(self, built: BuiltRequest, timing: RequestTiming | None = None) -> None:
+        """Remember a request that is about to be sent to the engine; its id must not be in use.
+
+        Args:
+            timing: filled while the request advances; made here if whoever took the request in has made none.
+        """
         if built.request_id in self._requests:
             raise ValueError(f"request id {built.request_id!r} is in use")
-        request = _Request(built, self._tokenizer, self._clock())
+        request = _Request(built, self._tokenizer, timing or RequestTiming(self._clock(), time.time()))
         self._requests[built.request_id] = request
         self._sequences.update((sequence.engine_id, sequence) for sequence in request.sequences)
 
-    def process(self, updates: Iterable[SequenceUpdate]) -> ProcessedUpdates:
-        """Take in the updates of one step; those of requests that were aborted are ignored."""
+    def process(
+        self, updates: Iterable[SequenceUpdate], events: StepEvents | None = None, *, started_at: float = 0.0
+    ) -> ProcessedUpdates:
+        """Take in what one step did; what it did to requests that were aborted is ignored.
+
+        Args:
+            started_at: when the step began, for its events.
+        """
         now = self._clock()
+        if events is not None:
+            self._note_events(events, started_at)
         processed = ProcessedUpdates()
+        num_by_last_token: defaultdict[float, int] = defaultdict(int)
+        num_tokens = 0
         changed: dict[str, list[_Sequence]] = {}
         for update in updates:
             sequence = self._sequences.get(update.request_id)
             if sequence is None:
                 continue
-            self._observe_tokens(sequence, update, now)
+            if update.token_ids:
+                if sequence.last_token_at is not None:
+                    num_by_last_token[sequence.last_token_at] += 1
+                num_tokens += len(update.token_ids)
+                self._note_tokens(sequence, len(update.token_ids), now)
             self._extend(sequence, update)
             if sequence.is_finished:
                 del self._sequences[sequence.engine_id]
                 if update.finish_reason is None:
                     processed.aborts.append(sequence.engine_id)
             changed.setdefault(sequence.request.built.request_id, []).append(sequence)
+        if self._metrics is not None:
+            self._metrics.num_generation_tokens += num_tokens
+            for last_token_at, times in num_by_last_token.items():
+                self._metrics.inter_token_latency.observe(now - last_token_at, times)
         for request_id, sequences in changed.items():
             request = self._requests[request_id]
             if request.is_finished:
-                self._end(request, now)
+                self._end(request, now, sequences[-1].output.finish_reason)
             elif request.built.params.output_kind is RequestOutputKind.FINAL_ONLY:
                 continue
             processed.outputs.append(_request_output(request, sequences))
@@ -183,7 +211,7 @@ class OutputProcessor:
             sequence.is_finished = True
             sequence.output.finish_reason = "abort"
             del self._sequences[sequence.engine_id]
-        self._end(request, self._clock())
+        self._end(request, self._clock(), "abort")
         return DroppedRequest(
             engine_ids=[sequence.engine_id for sequence in unfinished],
             output=_request_output(request, unfinished),
@@ -222,23 +250,45 @@ class OutputProcessor:
                 result[token_id] = Logprob(logprob, rank, self._tokenizer.token_text(token_id))
         return result
 
-    def _observe_tokens(self, sequence: _Sequence, update: SequenceUpdate, now: float) -> None:
-        if self._metrics is not None and update.token_ids:
-            request = sequence.request
-            if not request.has_first_token:
-                request.has_first_token = True
-                self._metrics.observe_first_token(len(request.built.prompt_token_ids), now - request.arrived_at)
-            if sequence.last_token_at is not None:
-                self._metrics.inter_token_latency.observe(now - sequence.last_token_at)
-            self._metrics.generation_tokens.inc(len(update.token_ids))
-        sequence.last_token_at = now
+    def _note_tokens(self, sequence: _Sequence, num_tokens: int, now: float) -> None:
+        timing = sequence.request.timing
+        sequence.last_token_at = timing.last_token_at = now
+        sequence.num_tokens += num_tokens
+        timing.num_output_tokens += num_tokens
+        if timing.first_token_at is None:
+            timing.first_token_at = now
+            if self._metrics is not None:
+                self._metrics.observe_first_token(timing)
 
-    def _end(self, request: _Request, now: float) -> None:
+    def _note_events(self, events: StepEvents, at: float) -> None:
+        for engine_id in events.preempted:
+            self._note_event(engine_id, "preempted", at)
+        for engine_id, num_cached_tokens in events.admitted:
+            self._note_event(engine_id, "scheduled", at, num_cached_tokens)
+        for engine_id, num_tokens in events.chunks:
+            self._note_event(engine_id, "prefill", at, num_tokens)
+
+    def _note_event(self, engine_id: str, kind: EventKind, at: float, num_tokens: int = 0) -> None:
+        sequence = self._sequences.get(engine_id)
+        if sequence is None:
+            return
+        timing = sequence.request.timing
+        if kind == "scheduled":
+            kind = "resumed" if sequence.was_scheduled else "scheduled"
+            sequence.was_scheduled = True
+            if timing.first_scheduled_at is None:
+                timing.first_scheduled_at = at
+                timing.num_cached_tokens = num_tokens
+        timing.events.append(SequenceEvent(at, kind, sequence.output.index, num_tokens))
+
+    def _end(self, request: _Request, now: float, finish_reason: FinishReason | None) -> None:
         del self._requests[request.built.request_id]
+        timing = request.timing
+        timing.finished_at = now
+        timing.finish_reason = finish_reason
         if self._metrics is not None:
-            for sequence in request.sequences:
-                self._metrics.observe_end(sequence.output.finish_reason or "abort")
-            self._metrics.e2e_latency.observe(now - request.arrived_at)
+            ends = [(sequence.output.finish_reason or "abort", sequence.num_tokens) for sequence in request.sequences]
+            self._metrics.observe_end(timing, ends)
 
 
 def _request_output(request: _Request, changed: list[_Sequence]) -> RequestOutput:
@@ -252,4 +302,5 @@ def _request_output(request: _Request, changed: list[_Sequence]) -> RequestOutpu
         finished=request.is_finished,
         num_cached_tokens=request.num_cached_tokens,
         is_delta=is_delta,
+        timing=request.timing if request.is_finished else None,
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from octavo.observe.request_timing import RequestTiming
+
 FinishReason = Literal["stop", "length", "abort"]
 
 
@@ -51,6 +53,7 @@ class RequestOutput:
         prompt: the prompt's text; None if it was given as token ids.
         num_cached_tokens: prompt tokens that the prefix cache already held.
         is_delta: whether ``outputs`` carry only what is new since the last output.
+        timing: when the request was where; with the last output alone.
     """
 
     request_id: str
@@ -60,3 +63,4 @@ class RequestOutput:
     finished: bool = False
     num_cached_tokens: int = 0
     is_delta: bool = False
+    timing: RequestTiming | None = None

@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 def main() -> int:
     """Run one engine process to its end; returns its exit code."""
     launch = msgspec.json.decode(sys.stdin.buffer.readline(), type=EngineLaunch)
-    set_up_logging(launch.log_level, "engine")
+    set_up_logging(launch.log_level, "engine", launch.log_format)
     for number in (signal.SIGINT, signal.SIGTERM):  # whoever sends them to all processes of a service:
         signal.signal(number, signal.SIG_IGN)  # the parent decides when to end
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -101,7 +101,15 @@ def _run(core: EngineCore, inbox: zmq.Socket[bytes], outbox: zmq.Socket[bytes]) 
             _handle(core, message)
             if not core.has_work:  # an abort was the last thing to do: no step will tell the new counts
                 _send(outbox, StepOutput([], core.stats()))
-        _send(outbox, core.step())
+        _send(outbox, _timed_step(core))
+
+
+def _timed_step(core: EngineCore) -> StepOutput:
+    """Compute one step and write down when: the core itself has no clock."""
+    started_at = time.monotonic()
+    output = core.step()
+    output.started_at, output.ended_at = started_at, time.monotonic()
+    return output
 
 
 def _handle(core: EngineCore, message: ClientMessage) -> None:

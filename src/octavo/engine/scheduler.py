@@ -15,7 +15,7 @@ from bisect import insort
 from typing import Literal
 
 from octavo.engine.kv_cache import KVCacheManager
-from octavo.engine.messages import EngineStats, SequenceUpdate
+from octavo.engine.messages import EngineStats, SequenceUpdate, StepEvents
 from octavo.engine.request import Request, RequestStatus
 from octavo.engine.step import Admission, StepPlan, StepResult
 from octavo.engine.waiting_queue import create_waiting_queue
@@ -45,6 +45,7 @@ class Scheduler:
         self.running: list[Request] = []
         self.waiting = create_waiting_queue(policy)
         self._free_rows = list(range(max_num_seqs - 1, -1, -1))
+        self._in_prefill: list[Request] = []  # running, with known tokens that no plan has computed
         self._num_preemptions = 0
         self._num_steps = 0
 
@@ -75,9 +76,11 @@ class Scheduler:
     def schedule(self) -> StepPlan:
         """Plan one step; a plan without rows means that there is nothing to compute now."""
         plan = StepPlan()
+        in_prefill = [(request, request.num_computed_tokens) for request in self._in_prefill]
         budget, preempted = self._schedule_running(plan, self.max_num_batched_tokens)
-        if not preempted:
-            self._admit_waiting(plan, budget)
+        admitted = [] if preempted else self._admit_waiting(plan, budget)
+        if in_prefill or admitted or preempted:
+            plan.events = self._events(in_prefill, admitted, preempted)
         self._num_steps += bool(plan.rows)
         return plan
 
@@ -126,11 +129,11 @@ class Scheduler:
             total_steps=self._num_steps,
         )
 
-    def _schedule_running(self, plan: StepPlan, budget: int) -> tuple[int, bool]:
-        """Hand out the budget to running requests. Returns what is left, and whether one was preempted."""
+    def _schedule_running(self, plan: StepPlan, budget: int) -> tuple[int, list[Request]]:
+        """Hand out the budget to running requests. Returns what is left, and those that were preempted."""
         running = self.running
         block_size = self.kv_cache.block_size
-        preempted = False
+        preempted: list[Request] = []
         index = 0
         while index < len(running) and budget > 0:
             request = running[index]
@@ -145,8 +148,8 @@ class Scheduler:
                 first_new = len(request.block_ids)
                 new_blocks = self.kv_cache.extend(request, start + count)
                 while new_blocks is None:
-                    preempted = True
-                    if self._preempt_lowest() is request:
+                    preempted.append(self._preempt_lowest())
+                    if preempted[-1] is request:
                         return budget, preempted
                     new_blocks = self.kv_cache.extend(request, start + count)
                 plan.new_blocks.append((request.row, first_new, new_blocks))
@@ -154,14 +157,19 @@ class Scheduler:
             budget -= count
         return budget, preempted
 
-    def _admit_waiting(self, plan: StepPlan, budget: int) -> None:
-        """Let in waiting requests while there are rows, tokens and blocks for them."""
+    def _admit_waiting(self, plan: StepPlan, budget: int) -> list[tuple[Request, int]]:
+        """Let in waiting requests while there are rows, tokens and blocks for them.
+
+        Returns:
+            Those that were let in, each with the number of its tokens that the prefix cache held.
+        """
+        admitted: list[tuple[Request, int]] = []
         while budget > 0 and self._free_rows and len(self.waiting):
             request = self.waiting.peek()
             if len(request.token_ids) < request.num_tokens:
-                return  # preempted while a token is being sampled, which it needs to go on
+                break  # preempted while a token is being sampled, which it needs to go on
             if not self.kv_cache.admit(request):
-                return
+                break
             self.waiting.remove(request)
             request.row = self._free_rows.pop()
             request.status = RequestStatus.RUNNING
@@ -185,6 +193,8 @@ class Scheduler:
             )
             self._plan_tokens(plan, request, start, count)
             budget -= count
+            admitted.append((request, start))
+        return admitted
 
     def _plan_tokens(self, plan: StepPlan, request: Request, start: int, count: int) -> None:
         end = start + count
@@ -198,6 +208,27 @@ class Scheduler:
         request.num_computed_tokens = end
         if end >= request.next_publication:
             self.kv_cache.publish(request)
+
+    def _events(
+        self, in_prefill: list[tuple[Request, int]], admitted: list[tuple[Request, int]], preempted: list[Request]
+    ) -> StepEvents:
+        """Say what a plan does besides decoding; pairs are a request and what of it was computed before this plan.
+
+        Decoding requests are not looked at, so most steps cost nothing here.
+        """
+        events = StepEvents(
+            admitted=[(request.request_id, num_cached) for request, num_cached in admitted],
+            preempted=[request.request_id for request in preempted],
+        )
+        self._in_prefill = []
+        for request, start in (*in_prefill, *admitted):
+            if request.status is not RequestStatus.RUNNING:
+                continue
+            if request.num_computed_tokens > start:
+                events.chunks.append((request.request_id, request.num_computed_tokens - start))
+            if request.num_tokens == len(request.token_ids):  # else the plan samples what follows the last known token
+                self._in_prefill.append(request)
+        return events
 
     def _preempt_lowest(self) -> Request:
         """Take the blocks of the running request of the lowest rank and let it wait again."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from octavo.engine.messages import TokenLogprobs
+    from octavo.engine.messages import StepEvents, TokenLogprobs
     from octavo.engine.request import Request
     from octavo.engine.sampling_params import SamplingParams
 
@@ -41,6 +41,7 @@ class StepPlan:
         rows, starts, counts: parallel lists, one entry a sequence.
         samples: the sequences of the batch (indexes into ``rows``) whose last token is followed by a sampled one.
         sampled_requests: the requests behind ``samples``, for the scheduler alone.
+        events: admissions, chunks of prefills and preemptions, for those who watch; None if there were none.
     """
 
     admissions: list[Admission] = field(default_factory=list)
@@ -50,6 +51,7 @@ class StepPlan:
     counts: list[int] = field(default_factory=list)
     samples: list[int] = field(default_factory=list)
     sampled_requests: list[Request] = field(default_factory=list)
+    events: StepEvents | None = None
 
 
 @dataclass(frozen=True, slots=True)

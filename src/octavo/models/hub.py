@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
 from octavo.config.schema import MODEL_IN_THE_BOX
 from octavo.errors import ModelError
 
+_CONFIG_FILE = "config.json"
 _CONFIG_FILES = ("*.json", "*.jinja", "merges.txt")
 _WEIGHT_FILES = ("model*.safetensors",)
 _NOT_IN_FOLDERS = ("*/*",)
@@ -25,6 +27,26 @@ def resolve_model(model: str, *, revision: str | None = None, weights: bool = Tr
     Raises:
         ModelError: there is no such model, or it cannot be reached.
     """
+    return _resolve(model, revision, (*_CONFIG_FILES, *(_WEIGHT_FILES if weights else ())))
+
+
+def resolve_config(model: str, *, revision: str | None = None) -> Path:
+    """Return the ``config.json`` of a model; of a hub repository nothing else is downloaded.
+
+    Args:
+        model: as for ``resolve_model``, or a JSON file.
+        revision: hub branch, tag or commit.
+
+    Raises:
+        ModelError: there is no such model, or it cannot be reached.
+    """
+    path = Path(model).expanduser()
+    if path.suffix == ".json" and path.is_file():
+        return path
+    return _resolve(model, revision, (_CONFIG_FILE,)) / _CONFIG_FILE
+
+
+def _resolve(model: str, revision: str | None, files: Sequence[str]) -> Path:
     if model == MODEL_IN_THE_BOX:
         return _checked(Path(str(resources.files("octavo.models"))) / "box" / MODEL_IN_THE_BOX)
     path = Path(model).expanduser()
@@ -36,21 +58,21 @@ def resolve_model(model: str, *, revision: str | None = None, weights: bool = Tr
         raise ModelError(f"{model} is a file. Name the directory that holds config.json and the safetensors.")
     if model.startswith(("/", "./", "../", "~")) or model in (".", ".."):
         raise ModelError(f"The model directory {model} does not exist.")
-    return _checked(_download(model, revision, weights))
+    return _checked(_download(model, revision, files))
 
 
 def _checked(directory: Path) -> Path:
-    if (directory / "config.json").is_file():
+    if (directory / _CONFIG_FILE).is_file():
         return directory
     present = sorted(path.name for path in directory.iterdir())[:20] if directory.is_dir() else []
     raise ModelError(f"{directory} has no config.json, so it is no model directory; it holds {present or 'nothing'}.")
 
 
-def _download(name: str, revision: str | None, weights: bool) -> Path:
+def _download(name: str, revision: str | None, files: Sequence[str]) -> Path:
     from huggingface_hub import HfApi, constants, errors
 
     if constants.HF_HUB_OFFLINE:
-        return _snapshot(name, revision, weights, offline_because="HF_HUB_OFFLINE is set")
+        return _snapshot(name, revision, files, offline_because="HF_HUB_OFFLINE is set")
     try:
         # Asked first, since this call takes a timeout: an unreachable hub must not hold up the start.
         HfApi().model_info(name, revision=revision, timeout=_TIMEOUT_S)
@@ -69,9 +91,9 @@ def _download(name: str, revision: str | None, weights: bool) -> Path:
         ) from None
     except Exception as error:  # the HTTP library behind the hub client has its own errors, and it has changed before
         cause = f"{type(error).__name__}: {error}".splitlines()[0]
-        return _snapshot(name, revision, weights, offline_because=f"the hub cannot be reached ({cause})")
+        return _snapshot(name, revision, files, offline_because=f"the hub cannot be reached ({cause})")
     try:
-        return _snapshot(name, revision, weights)
+        return _snapshot(name, revision, files)
     except errors.GatedRepoError:
         raise _gated(name) from None
     except (errors.HfHubHTTPError, OSError) as error:
@@ -82,7 +104,7 @@ def _gated(name: str) -> ModelError:
     return ModelError(f"The model {name!r} is gated: accept its terms on its hub page, then set HF_TOKEN.")
 
 
-def _snapshot(name: str, revision: str | None, weights: bool, *, offline_because: str | None = None) -> Path:
+def _snapshot(name: str, revision: str | None, files: Sequence[str], *, offline_because: str | None = None) -> Path:
     """Return the directory of one commit's files: downloaded, or as far as the cache has them."""
     from huggingface_hub import constants, errors, snapshot_download
 
@@ -90,7 +112,7 @@ def _snapshot(name: str, revision: str | None, weights: bool, *, offline_because
         directory = snapshot_download(
             name,
             revision=revision,
-            allow_patterns=[*_CONFIG_FILES, *(_WEIGHT_FILES if weights else ())],
+            allow_patterns=list(files),
             ignore_patterns=list(_NOT_IN_FOLDERS),
             etag_timeout=_TIMEOUT_S,
             local_files_only=offline_because is not None,

@@ -1,76 +1,140 @@
-"""The numbers that a server shows at ``/metrics``: vLLM's metric names with the prefix ``octavo_``."""
+"""The numbers that an engine shows at ``/metrics``: vLLM's names, labels and buckets, with a prefix of ours.
+
+Counts are plain numbers, written by the thread that takes in the engine's outputs and put into Prometheus' form when
+somebody asks. With the prefix ``vllm:``, dashboards, autoscalers and routers made for vLLM read them as they are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from octavo.observe.histogram import Histogram, buckets_1_2_5
+from octavo.observe.metric_names import DEFAULT_PREFIX, VLLM_PREFIX
+from octavo.observe.request_timing import RequestTiming
 
 # fmt: off
 _TTFT_BUCKETS = (
-    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640,
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 2560,
 )
 _ITL_BUCKETS = (
     0.002, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80,
 )
+# vLLM's begin at 0.3 s; small models on idle machines are faster than that.
+_REQUEST_TIME_BUCKETS = (
+    0.01, 0.03, 0.1, 0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680,
+)
+_STEP_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10)
+_ITERATION_TOKENS_BUCKETS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 # fmt: on
-_E2E_BUCKETS = (0.1, 0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680)
+_N_BUCKETS = (1, 2, 5, 10, 20)
+_DEFAULT_MAX_MODEL_LEN = 1_000_000
 FINISH_REASONS: Sequence[str] = ("stop", "length", "abort")
-_LABELS = ("model_name",)
-
-# They would add a time stamp to every counter and histogram, which no dashboard asks for.
-disable_created_metrics()  # type: ignore[no-untyped-call]
+_LABELS = ("model_name", "engine")
+_ENGINE = "0"
 
 
-class EngineMetrics:
+class EngineMetrics(Collector):
     """Metrics of one model's engine, in a registry of their own.
 
+    Args:
+        prefix: begins every name; with ``vllm:`` some names that vLLM has given up are there too.
+        max_model_len: greatest number of tokens that a bucket is made for.
+
     Attributes:
-        registry: what ``prometheus_client.generate_latest`` takes.
+        registry: what ``prometheus_client.generate_latest`` takes; others may register there too.
     """
 
-    def __init__(self, model_name: str) -> None:
+    def __init__(
+        self, model_name: str, *, prefix: str = DEFAULT_PREFIX, max_model_len: int = _DEFAULT_MAX_MODEL_LEN
+    ) -> None:
+        self.prefix = prefix
+        self._label_values = [model_name, _ENGINE]
+        self._cache_config: Mapping[str, str] = {}
+        self._num_running = 0
+        self._num_waiting = 0
+        self._num_used_blocks = 0
+        self._num_blocks = 0
+        self._prefix_queries = _Total()
+        self._prefix_hits = _Total()
+        self._preemptions = _Total()
+        self._steps = _Total()
+        self._num_ends = dict.fromkeys(FINISH_REASONS, 0)
+        self.num_prompt_tokens = 0
+        self.num_cached_prompt_tokens = 0
+        self.num_generation_tokens = 0
+        self.num_engine_restarts = 0
+        self.num_rejected_requests = 0
+        self.time_to_first_token = Histogram(_TTFT_BUCKETS)
+        self.inter_token_latency = Histogram(_ITL_BUCKETS)
+        self._time_per_output_token = Histogram(_ITL_BUCKETS)
+        self._e2e_latency = Histogram(_REQUEST_TIME_BUCKETS)
+        self._queue_time = Histogram(_REQUEST_TIME_BUCKETS)
+        self._inference_time = Histogram(_REQUEST_TIME_BUCKETS)
+        self._prefill_time = Histogram(_REQUEST_TIME_BUCKETS)
+        self._decode_time = Histogram(_REQUEST_TIME_BUCKETS)
+        self._step_duration = Histogram(_STEP_BUCKETS)
+        self._iteration_tokens = Histogram(_ITERATION_TOKENS_BUCKETS)
+        self._params_n = Histogram(_N_BUCKETS)
+        self.set_max_model_len(max_model_len)
         self.registry = CollectorRegistry()
-        self._model_name = model_name
-        self._running = self._gauge("num_requests_running", "Sequences that take part in steps.")
-        self._waiting = self._gauge("num_requests_waiting", "Sequences that wait for admission.")
-        self._usage = self._gauge("kv_cache_usage_perc", "Part of the KV cache that is held, from 0 to 1.")
-        self._used_blocks = self._gauge("kv_cache_used_blocks", "KV-cache blocks that some sequence holds.")
-        self._total_blocks = self._gauge("kv_cache_total_blocks", "KV-cache blocks that there are.")
-        self._prefix_queries = _Total(
-            self._counter("prefix_cache_queries", "Prompt tokens looked up in the prefix cache.")
-        )
-        self._prefix_hits = _Total(self._counter("prefix_cache_hits", "Prompt tokens found in the prefix cache."))
-        self._preemptions = _Total(self._counter("num_preemptions", "Sequences preempted because blocks ran out."))
-        self._steps = _Total(self._counter("engine_steps", "Steps computed."))
-        self.prompt_tokens = self._counter("prompt_tokens", "Prompt tokens of requests that have begun to answer.")
-        self.generation_tokens = self._counter("generation_tokens", "Tokens generated.")
-        self.engine_restarts = self._counter("engine_restarts", "Times that the engine process died.")
-        self.time_to_first_token = self._histogram(
-            "time_to_first_token_seconds", "From arrival to the first token.", _TTFT_BUCKETS
-        )
-        self.inter_token_latency = self._histogram(
-            "inter_token_latency_seconds", "Between two tokens of a sequence.", _ITL_BUCKETS
-        )
-        self.e2e_latency = self._histogram(
-            "e2e_request_latency_seconds", "From arrival to the end of a request.", _E2E_BUCKETS
-        )
-        success = Counter(
-            "octavo_request_success",
-            "Sequences that ended, by reason.",
-            (*_LABELS, "finished_reason"),
-            registry=self.registry,
-        )
-        self._ends = {reason: success.labels(model_name, reason) for reason in FINISH_REASONS}
+        self.registry.register(self)
 
-    def observe_first_token(self, num_prompt_tokens: int, latency_s: float) -> None:
+    def set_max_model_len(self, max_model_len: int) -> None:
+        """Make the buckets for numbers of tokens, empty; to be called before requests come."""
+        buckets = buckets_1_2_5(max_model_len)
+        self._request_prompt_tokens = Histogram(buckets)
+        self._request_computed_tokens = Histogram(buckets)
+        self._request_generation_tokens = Histogram(buckets)
+        self._request_max_generation_tokens = Histogram(buckets)
+        self._params_max_tokens = Histogram(buckets)
+
+    def set_cache_config(self, **config: object) -> None:
+        """Say how the KV cache is made; the names are labels of ``cache_config_info``."""
+        self._cache_config = {name: str(value) for name, value in config.items()}
+
+    def observe_first_token(self, timing: RequestTiming) -> None:
         """A request got its first token."""
-        self.prompt_tokens.inc(num_prompt_tokens)
-        self.time_to_first_token.observe(latency_s)
+        self.num_prompt_tokens += timing.num_prompt_tokens
+        self.num_cached_prompt_tokens += timing.num_cached_tokens
+        if timing.ttft_s is not None:
+            self.time_to_first_token.observe(timing.ttft_s)
 
-    def observe_end(self, finish_reason: str) -> None:
-        """A sequence ended."""
-        self._ends[finish_reason].inc()
+    def observe_end(self, timing: RequestTiming, sequences: Iterable[tuple[str, int]]) -> None:
+        """A request ended.
+
+        Args:
+            sequences: finish reason and number of tokens of each sequence.
+        """
+        most_tokens = 0
+        for finish_reason, num_tokens in sequences:
+            self._num_ends[finish_reason] += 1
+            self._request_generation_tokens.observe(num_tokens)
+            most_tokens = max(most_tokens, num_tokens)
+        self._request_max_generation_tokens.observe(most_tokens)
+        self._request_prompt_tokens.observe(timing.num_prompt_tokens)
+        self._params_n.observe(timing.n)
+        self._params_max_tokens.observe(timing.max_tokens)
+        if timing.first_token_at is not None:
+            self._request_computed_tokens.observe(timing.num_prompt_tokens - timing.num_cached_tokens)
+        for histogram, seconds in (
+            (self._e2e_latency, timing.e2e_s),
+            (self._queue_time, timing.queue_s),
+            (self._prefill_time, timing.prefill_s),
+            (self._decode_time, timing.decode_s),
+            (self._inference_time, timing.inference_s),
+            (self._time_per_output_token, timing.tpot_s),
+        ):
+            if seconds is not None:
+                histogram.observe(seconds)
+
+    def observe_step(self, num_tokens: int, duration_s: float) -> None:
+        """The engine computed a step of ``num_tokens`` tokens."""
+        self._iteration_tokens.observe(num_tokens)
+        self._step_duration.observe(duration_s)
 
     def set_engine_state(
         self,
@@ -85,35 +149,112 @@ class EngineMetrics:
         total_steps: int,
     ) -> None:
         """Take over the engine's own counts; totals start again at zero with a new engine process."""
-        self._running.set(num_running)
-        self._waiting.set(num_waiting)
-        self._used_blocks.set(num_used_blocks)
-        self._total_blocks.set(num_blocks)
-        self._usage.set(num_used_blocks / num_blocks if num_blocks else 0.0)
+        self._num_running = num_running
+        self._num_waiting = num_waiting
+        self._num_used_blocks = num_used_blocks
+        self._num_blocks = num_blocks
         self._prefix_queries.advance_to(total_prefix_queries)
         self._prefix_hits.advance_to(total_prefix_hits)
         self._preemptions.advance_to(total_preemptions)
         self._steps.advance_to(total_steps)
 
-    def _gauge(self, name: str, help_text: str) -> Gauge:
-        return Gauge(f"octavo_{name}", help_text, _LABELS, registry=self.registry).labels(self._model_name)
+    def collect(self) -> Iterator[Metric]:
+        """Yield all metrics as they are now."""
+        yield from self._gauges()
+        yield from self._counters()
+        yield from self._histograms()
 
-    def _counter(self, name: str, help_text: str) -> Counter:
-        return Counter(f"octavo_{name}", help_text, _LABELS, registry=self.registry).labels(self._model_name)
+    def _gauges(self) -> Iterator[Metric]:
+        usage = self._num_used_blocks / self._num_blocks if self._num_blocks else 0.0
+        yield self._gauge("num_requests_running", "Sequences that take part in steps.", self._num_running)
+        yield self._gauge("num_requests_waiting", "Sequences that wait for admission.", self._num_waiting)
+        yield self._gauge("kv_cache_usage_perc", "Part of the KV cache that is held, from 0 to 1.", usage)
+        if self.prefix == VLLM_PREFIX:
+            yield self._gauge("gpu_cache_usage_perc", "Older name of kv_cache_usage_perc.", usage)
+        yield self._gauge("kv_cache_used_blocks", "KV-cache blocks that some sequence holds.", self._num_used_blocks)
+        yield self._gauge("kv_cache_total_blocks", "KV-cache blocks that there are.", self._num_blocks)
+        if self._cache_config:
+            info = GaugeMetricFamily(
+                f"{self.prefix}cache_config_info", "How the KV cache is made.", labels=[*_LABELS, *self._cache_config]
+            )
+            info.add_metric([*self._label_values, *self._cache_config.values()], 1)
+            yield info
 
-    def _histogram(self, name: str, help_text: str, buckets: Sequence[float]) -> Histogram:
-        histogram = Histogram(f"octavo_{name}", help_text, _LABELS, buckets=buckets, registry=self.registry)
-        return histogram.labels(self._model_name)
+    def _counters(self) -> Iterator[Metric]:
+        counters = {
+            "prefix_cache_queries": ("Prompt tokens looked up in the prefix cache.", self._prefix_queries.value),
+            "prefix_cache_hits": ("Prompt tokens found in the prefix cache.", self._prefix_hits.value),
+            "num_preemptions": ("Sequences preempted because blocks ran out.", self._preemptions.value),
+            "engine_steps": ("Steps computed.", self._steps.value),
+            "prompt_tokens": ("Prompt tokens of requests that have begun to answer.", self.num_prompt_tokens),
+            "prompt_tokens_cached": ("Those of them that the prefix cache held.", self.num_cached_prompt_tokens),
+            "generation_tokens": ("Tokens generated.", self.num_generation_tokens),
+            "engine_restarts": ("Times that the engine process died.", self.num_engine_restarts),
+            "requests_rejected": ("Requests refused because the queue was full.", self.num_rejected_requests),
+        }
+        for name, (help_text, value) in counters.items():
+            counter = CounterMetricFamily(f"{self.prefix}{name}", help_text, labels=_LABELS)
+            counter.add_metric(self._label_values, value)
+            yield counter
+        ends = CounterMetricFamily(
+            f"{self.prefix}request_success", "Sequences that ended, by reason.", labels=[*_LABELS, "finished_reason"]
+        )
+        for reason, number in self._num_ends.items():
+            ends.add_metric([*self._label_values, reason], number)
+        yield ends
+
+    def _histograms(self) -> Iterator[Metric]:
+        histograms = {
+            "time_to_first_token_seconds": ("From arrival to the first token.", self.time_to_first_token),
+            "inter_token_latency_seconds": ("Between two tokens of a sequence.", self.inter_token_latency),
+            "request_time_per_output_token_seconds": (
+                "Mean time per output token of a request, after its first.",
+                self._time_per_output_token,
+            ),
+            "e2e_request_latency_seconds": ("From arrival to the end of a request.", self._e2e_latency),
+            "request_queue_time_seconds": ("From arrival to the first step of a request.", self._queue_time),
+            "request_inference_time_seconds": ("From the first step to the last token.", self._inference_time),
+            "request_prefill_time_seconds": ("From the first step to the first token.", self._prefill_time),
+            "request_decode_time_seconds": ("From the first to the last token.", self._decode_time),
+            "request_prompt_tokens": ("Prompt tokens of a request.", self._request_prompt_tokens),
+            "request_prefill_kv_computed_tokens": (
+                "Prompt tokens of a request that the prefix cache did not hold.",
+                self._request_computed_tokens,
+            ),
+            "request_generation_tokens": ("Tokens generated for a sequence.", self._request_generation_tokens),
+            "request_max_num_generation_tokens": (
+                "Tokens of the longest sequence of a request.",
+                self._request_max_generation_tokens,
+            ),
+            "request_params_n": ("Sequences that a request asked for.", self._params_n),
+            "request_params_max_tokens": ("Tokens that each sequence may have at most.", self._params_max_tokens),
+            "iteration_tokens_total": ("Tokens computed in a step.", self._iteration_tokens),
+            "step_duration_seconds": ("Duration of a step in the engine.", self._step_duration),
+        }
+        if self.prefix == VLLM_PREFIX:
+            old_name = "Older name of inter_token_latency_seconds."
+            histograms["time_per_output_token_seconds"] = (old_name, self.inter_token_latency)
+        for name, (help_text, histogram) in histograms.items():
+            family = HistogramMetricFamily(f"{self.prefix}{name}", help_text, labels=_LABELS)
+            family.add_metric(self._label_values, histogram.cumulative_buckets(), histogram.sum)
+            yield family
+
+    def _gauge(self, name: str, help_text: str, value: float) -> Metric:
+        gauge = GaugeMetricFamily(f"{self.prefix}{name}", help_text, labels=_LABELS)
+        gauge.add_metric(self._label_values, value)
+        return gauge
 
 
 class _Total:
-    """A counter that follows a total which somebody else counts and may start again at zero."""
+    """A count that follows a total which somebody else counts and may start again at zero."""
 
-    def __init__(self, counter: Counter) -> None:
-        self._counter = counter
+    __slots__ = ("_last", "value")
+
+    def __init__(self) -> None:
+        self.value = 0
         self._last = 0
 
     def advance_to(self, total: int) -> None:
         if total != self._last:
-            self._counter.inc(total - self._last if total > self._last else total)
+            self.value += total - self._last if total > self._last else total
             self._last = total

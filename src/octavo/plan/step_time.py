@@ -16,6 +16,9 @@ class StepShape:
         num_samples: sequences for which a token is sampled.
         num_context_tokens: keys and values read, in tokens: the sum of the sequences' lengths after the step.
         num_attention_pairs: query-key pairs under the causal mask, summed over the sequences.
+        num_prefill_seqs: sequences that compute more than one token; kernels treat each of them on its own.
+        context_spread: longest minus shortest of the sequences that compute one token, in parts of their mean, at most
+            1: kernels that compute several of them together are faster if they are of equal length.
     """
 
     num_tokens: int
@@ -23,6 +26,8 @@ class StepShape:
     num_samples: int
     num_context_tokens: int
     num_attention_pairs: int
+    num_prefill_seqs: int = 0
+    context_spread: float = 0.0
 
     @classmethod
     def of(cls, starts: list[int], counts: list[int], num_samples: int) -> StepShape:
@@ -35,6 +40,8 @@ class StepShape:
             num_attention_pairs=sum(
                 start * count + count * (count + 1) // 2 for start, count in zip(starts, counts, strict=True)
             ),
+            num_prefill_seqs=len(counts) - counts.count(1),
+            context_spread=_spread([start + 1 for start, count in zip(starts, counts, strict=True) if count == 1]),
         )
 
 
@@ -43,3 +50,9 @@ class StepTimeModel(Protocol):
 
     def step_seconds(self, step: StepShape) -> float:
         """Return the seconds that a step takes, scheduling and sampling included."""
+
+
+def _spread(lengths: list[int]) -> float:
+    if len(lengths) < 2:
+        return 0.0
+    return min((max(lengths) - min(lengths)) * len(lengths) / sum(lengths), 1.0)

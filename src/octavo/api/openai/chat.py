@@ -26,8 +26,10 @@ from octavo.api.openai.responses import (
 )
 from octavo.api.openai.sampling import chat_sampling_params
 from octavo.api.openai.service import Generation, ModelService, new_id
+from octavo.api.request_history import RequestStory
 from octavo.api.schema import operation
 from octavo.api.sse import EventStream, event
+from octavo.api.timing_header import add_timing
 from octavo.engine.outputs import CompletionOutput, RequestOutput
 
 
@@ -42,21 +44,26 @@ def chat_router(service: ModelService) -> APIRouter:
         answer = ChatAnswer(service, body, service.check_name(body.model))
         await answer.prepare()
         if body.stream:
-            return EventStream(answer.events())
+            return add_timing(EventStream(answer.events()), answer.story)
         completion = await run_until_disconnect(request.receive, answer.complete())
-        return Response(msgspec.json.encode(completion), media_type="application/json")
+        return add_timing(Response(msgspec.json.encode(completion), media_type="application/json"), answer.story)
 
     return router
 
 
 class ChatAnswer:
-    """One chat request on its way to its answer, whole or as events."""
+    """One chat request on its way to its answer, whole or as events.
+
+    Attributes:
+        story: when what happened to it.
+    """
 
     def __init__(self, service: ModelService, body: ChatCompletionRequest, model: str) -> None:
         self._service = service
         self._body = body
         self._model = model
         self._id = new_id("chatcmpl")
+        self.story = RequestStory(self._id, model)
         self._created = int(time.time())
         self._generation: Generation
 
@@ -77,10 +84,10 @@ class ChatAnswer:
             template_kwargs=body.chat_template_kwargs,
         )
         self._generation = Generation(
-            self._service.llm,
+            self._service,
             [token_ids],
             sampling_params,
-            self._id,
+            self.story,
             prompt_param="messages",
             priority=body.priority,
             cache_salt=body.cache_salt or "",

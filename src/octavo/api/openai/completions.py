@@ -18,8 +18,10 @@ from octavo.api.openai.requests import CompletionRequest
 from octavo.api.openai.responses import Completion, CompletionChoice, Usage
 from octavo.api.openai.sampling import completion_sampling_params
 from octavo.api.openai.service import Generation, ModelService, new_id
+from octavo.api.request_history import RequestStory
 from octavo.api.schema import operation
 from octavo.api.sse import EventStream, event
+from octavo.api.timing_header import add_timing
 from octavo.engine.outputs import CompletionOutput, RequestOutput
 
 
@@ -33,9 +35,9 @@ def completion_router(service: ModelService) -> APIRouter:
         body = await read_body(request, CompletionRequest)
         answer = CompletionAnswer(service, body, service.check_name(body.model))
         if body.stream:
-            return EventStream(answer.events())
+            return add_timing(EventStream(answer.events()), answer.story)
         completion = await run_until_disconnect(request.receive, answer.complete())
-        return Response(msgspec.json.encode(completion), media_type="application/json")
+        return add_timing(Response(msgspec.json.encode(completion), media_type="application/json"), answer.story)
 
     return router
 
@@ -44,6 +46,9 @@ class CompletionAnswer:
     """One completion request on its way to its answer, whole or as events.
 
     Choice ``i * n + j`` is the ``j``-th answer to the ``i``-th prompt.
+
+    Attributes:
+        story: when what happened to it.
 
     Raises:
         RequestError: the request is wrong.
@@ -54,13 +59,14 @@ class CompletionAnswer:
         self._body = body
         self._model = model
         self._id = new_id("cmpl")
+        self.story = RequestStory(self._id, model)
         self._created = int(time.time())
         self._text_lengths: defaultdict[int, int] = defaultdict(int)
         self._generation = Generation(
-            service.llm,
+            service,
             body.prompts,
             completion_sampling_params(body, service.defaults),
-            self._id,
+            self.story,
             prompt_param="prompt",
             priority=body.priority,
             cache_salt=body.cache_salt or "",

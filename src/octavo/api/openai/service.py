@@ -12,6 +12,7 @@ from typing import Any
 
 from octavo.api.disconnect import merge
 from octavo.api.openai.responses import PromptTokensDetails, Usage
+from octavo.api.request_history import RequestHistory, RequestStory
 from octavo.engine.async_llm import AsyncLLM
 from octavo.engine.generation_config import GenerationDefaults
 from octavo.engine.outputs import RequestOutput
@@ -29,6 +30,7 @@ class ModelService:
     Attributes:
         names: what clients may call it; the first is its name in answers to requests that name none.
         created: when the server started, in seconds since 1970.
+        history: requests that run, and those that ran last.
     """
 
     llm: AsyncLLM
@@ -36,6 +38,7 @@ class ModelService:
     chat_template: ChatTemplate | None
     defaults: GenerationDefaults
     created: int = field(default_factory=lambda: int(time.time()))
+    history: RequestHistory = field(default_factory=RequestHistory)
 
     def check_name(self, name: str | None) -> str:
         """Return the name to answer with.
@@ -117,14 +120,14 @@ class Generation:
     """The engine requests behind one HTTP request: one for each prompt.
 
     Attributes:
-        id: id of the answer; the ids of the engine requests begin with it.
+        story: where what happens is written down; the ids of the engine requests begin with its own.
         prompt_param: the request field that holds the prompts, for errors about them.
     """
 
-    llm: AsyncLLM
+    service: ModelService
     prompts: Sequence[str | list[int]]
     sampling_params: SamplingParams
-    id: str
+    story: RequestStory
     prompt_param: str
     priority: int = 0
     cache_salt: str = ""
@@ -139,15 +142,19 @@ class Generation:
             EngineDeadError: the engine ended, or the server stopped before the answer was complete.
         """
         streams = [
-            self.llm.generate(
+            self.service.llm.generate(
                 prompt,
                 self.sampling_params,
-                f"{self.id}-{index}",
+                f"{self.story.id}-{index}",
                 priority=self.priority,
                 cache_salt=self.cache_salt,
+                timing=timing,
             )
-            for index, prompt in enumerate(self.prompts)
+            for index, (prompt, timing) in enumerate(
+                zip(self.prompts, self.story.begin(len(self.prompts)), strict=True)
+            )
         ]
+        self.service.history.add(self.story)
         try:
             async with aclosing(merge(streams)) as merged:
                 async for index, output in merged:
@@ -159,6 +166,8 @@ class Generation:
             if error.param in (None, "prompt", "prompt_token_ids"):
                 error.param = self.prompt_param
             raise
+        finally:
+            self.service.history.end(self.story)
 
     async def final(self) -> list[RequestOutput]:
         """Return the finished output of each prompt (with FINAL_ONLY sampling parameters); errors as in ``outputs``."""

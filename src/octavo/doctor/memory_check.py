@@ -1,0 +1,61 @@
+"""Memory: whether the weights and the KV cache of at least one full sequence fit, by the engine's own arithmetic."""
+
+from __future__ import annotations
+
+import torch
+
+from octavo.config.schema import ServerConfig
+from octavo.doctor.findings import Findings
+from octavo.engine import memory
+from octavo.engine.builder import choose_device, choose_dtype
+from octavo.errors import ConfigError
+from octavo.models.config import ModelConfig
+from octavo.models.loading import count_parameters
+from octavo.plan.memory import kv_bytes_per_token
+
+
+def check_memory(config: ServerConfig, model_config: ModelConfig, findings: Findings) -> None:
+    """Check the device, and what is free on it against what the engine will need.
+
+    The activations of a GPU are measured only when the engine starts. Here they count as nothing, so what does not fit
+    here fits nowhere.
+    """
+    try:
+        device = choose_device(config.device)
+    except ConfigError as error:
+        findings.error("device", str(error))
+        return
+    dtype = choose_dtype(config.dtype, model_config.dtype, device)
+    weight_bytes = count_parameters(model_config) * dtype.itemsize
+    longest = model_config.default_max_model_len
+    with findings.catching("memory"):
+        free_bytes = _free_bytes(device)
+        memory.check_weights_fit(weight_bytes, free_bytes, device.type)
+        memory.num_kv_blocks(
+            _kv_cache_budget(config, device, weight_bytes),
+            config=config,
+            max_model_len=min(config.max_model_len or longest, longest),
+            bytes_per_token=kv_bytes_per_token(
+                num_layers=model_config.num_hidden_layers,
+                num_kv_heads=model_config.num_key_value_heads,
+                head_dim=model_config.head_dim,
+                bytes_per_element=dtype.itemsize,
+            ),
+        )
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return memory.available_host_memory()
+
+
+def _kv_cache_budget(config: ServerConfig, device: torch.device, weight_bytes: int) -> memory.KVCacheBudget:
+    """Return what the weights will leave to the KV cache."""
+    if device.type == "cuda":
+        free_bytes, total_bytes = torch.cuda.mem_get_info(device)
+        used_bytes = total_bytes - free_bytes + weight_bytes
+        return memory.cuda_kv_cache_budget(
+            config, total_bytes=total_bytes, used_bytes=used_bytes, peak_activation_bytes=0
+        )
+    return memory.cpu_kv_cache_budget(config, memory.available_host_memory() - weight_bytes)

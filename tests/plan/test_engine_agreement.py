@@ -1,0 +1,103 @@
+"""The plan's memory against what the real engine allocates."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from octavo.config import EngineConfig
+from octavo.engine.builder import build_engine
+from octavo.engine.memory import cpu_kv_cache_budget
+from octavo.engine.profiling import run_largest_steps
+from octavo.models.config import ModelConfig
+from octavo.models.loading import load_model
+from octavo.models.registry import ARCHITECTURES
+from octavo.plan.activations import activation_bytes, state_bytes
+from octavo.plan.families import read_model_shape
+from octavo.plan.fit import fit
+from octavo.plan.memory import default_cpu_kv_cache_bytes
+from octavo.plan.model_shape import ModelShape
+from octavo.plan.weights import weight_bytes
+from tests.checkpoints import CONFIGS, make_checkpoint
+from tests.plan.live_memory import LiveMemory
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+KV_CACHE_BYTES = 3 * 2**20
+
+
+def shape_of(directory: Path) -> ModelShape:
+    return read_model_shape(json.loads((directory / "config.json").read_text(encoding="utf-8")))
+
+
+@pytest.fixture(scope="module", params=sorted(CONFIGS))
+def directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("plan") / request.param, request.param)
+
+
+def test_every_family_that_the_engine_runs_can_be_planned(directory: Path) -> None:
+    shape = shape_of(directory)
+    config = ModelConfig.from_directory(directory)
+    assert shape.architecture in ARCHITECTURES
+    assert (shape.num_layers, shape.max_model_len) == (config.num_hidden_layers, config.default_max_model_len)
+    assert tuple(layer.window for layer in shape.layers) == config.layer_windows
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_weights_and_kv_cache_are_what_the_engine_allocates(directory: Path, dtype: str) -> None:
+    max_model_len = 256
+    settings = {"model": str(directory), "device": "cpu", "dtype": dtype, "kv_cache_memory_bytes": KV_CACHE_BYTES}
+    config = EngineConfig.model_validate(settings)
+    built = build_engine(config, directory, ModelConfig.from_directory(directory), max_model_len)
+    runner = built.core.runner
+    parameters = {parameter.data_ptr(): parameter.nbytes for parameter in runner.model.parameters()}
+    caches = sum(cache.key.nbytes + cache.value.nbytes for cache in runner.kv_caches)
+
+    shape = shape_of(directory)
+    planned = fit(
+        shape,
+        memory_bytes=2**33,
+        max_model_len=max_model_len,
+        dtype=dtype,
+        kv_cache_memory_bytes=KV_CACHE_BYTES,
+        on_cpu=True,
+    )
+
+    assert planned.weight_bytes == weight_bytes(shape, dtype) == sum(parameters.values())
+    assert planned.num_kv_blocks == built.ready.num_blocks
+    assert (planned.num_kv_blocks + 1) * config.block_size * planned.kv_bytes_per_token == caches
+    assert planned.weight_bytes + planned.kv_cache_bytes == pytest.approx(sum(parameters.values()) + caches, rel=0.02)
+
+
+def test_cache_on_a_cpu_is_the_engine_s_default() -> None:
+    for available in (0, 2**30, 10 * 2**30, 64 * 2**30):
+        budget = cpu_kv_cache_budget(EngineConfig.model_validate({}), available)
+        assert default_cpu_kv_cache_bytes(available) == budget.num_bytes
+
+
+@pytest.mark.parametrize(
+    ("family", "fields", "max_num_seqs", "max_num_batched_tokens"),
+    [
+        # The MLP, the logits and the gathered keys of one long sequence are the most in turn.
+        ("llama", {"hidden_size": 256, "intermediate_size": 1024, "head_dim": 64}, 8, 1024),
+        ("llama", {"vocab_size": 20_000, "bos_token_id": 1, "eos_token_id": 2}, 64, 256),
+        ("qwen3", {"num_attention_heads": 8, "num_key_value_heads": 8, "head_dim": 64}, 8, 128),
+    ],
+)
+def test_activations_are_what_the_largest_steps_hold(
+    tmp_path: Path, family: str, fields: dict[str, int], max_num_seqs: int, max_num_batched_tokens: int
+) -> None:
+    directory = make_checkpoint(tmp_path / family, family, **fields)
+    limits = {"max_num_seqs": max_num_seqs, "max_num_batched_tokens": max_num_batched_tokens}
+    config = EngineConfig.model_validate(limits)
+    cpu, dtype, max_model_len = torch.device("cpu"), torch.float32, 1024
+    model = load_model(directory, ModelConfig.from_directory(directory), dtype=dtype, device=cpu)
+
+    with LiveMemory() as memory:
+        run_largest_steps(config, model, max_model_len, cpu, dtype)
+
+    planned = activation_bytes(shape_of(directory), element_bytes=4, max_model_len=max_model_len, **limits)
+    planned += state_bytes(max_num_seqs=max_num_seqs, max_model_len=max_model_len, block_size=config.block_size)
+    assert planned == pytest.approx(memory.peak_bytes, rel=0.15)
