@@ -60,3 +60,10 @@ def test_a_port_is_checked_before_anything_heavy_is_imported() -> None:
 def test_the_process_that_speaks_http_never_imports_torch() -> None:
     code = "import sys, octavo.api.app, octavo.api.lifecycle\nprint('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+def test_tokens_do_not_wait_for_acknowledgements() -> None:
+    with bind("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1

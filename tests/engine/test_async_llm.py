@@ -273,6 +273,7 @@ async def test_a_full_queue_refuses_and_takes_requests_again_later(llm: AsyncLLM
     with pytest.raises(QueueFullError, match="max_num_queued_reqs is 4"):
         await collect(llm, [1], SamplingParams(max_tokens=1), "one more")
     assert metric(llm, "num_requests_waiting") == MAX_NUM_QUEUED_REQS
+    assert metric(llm, "requests_rejected_total") == 1
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

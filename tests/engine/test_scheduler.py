@@ -1,5 +1,6 @@
 import pytest
 
+from octavo.engine.messages import StepEvents
 from octavo.engine.scheduler import Scheduler
 from octavo.engine.step import StepPlan, StepResult
 from tests.engine.fake_runner import FakeRunner, expected_output
