@@ -130,7 +130,7 @@ def test_of_a_hub_model_only_the_configuration_is_fetched(octavo, llama, monkeyp
     ("arguments", "reason"),
     [
         (["--gpu", "H10O"], "did you mean H100-SXM?"),
-        (["--gpu", "H100", "--gpus", "0"], "'0' is not above 0"),
+        (["--gpu", "H100", "--gpus", "0"], "'0' is less than 1"),
         (["--gpu", "H100", "--gpus", "3"], "tensor_parallel_size may be 1, 2, 4"),
         (["--gpu", "cpu", "--gpus", "2"], "--gpus 2 makes no sense with --gpu cpu"),
         (["--gpu", "H100", "--calibrate"], "--calibrate and --calibration are for --gpu cpu"),

@@ -13,6 +13,7 @@ import typer
 from octavo.bench.serve_settings import Arrivals, ServeSettings, Target
 from octavo.bench.workload_options import OPTIONS, make_workload
 from octavo.cli.arguments import build_command
+from octavo.cli.number_options import count_option
 from octavo.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def load_settings(
     ),
     trace_speed: float | None = typer.Option(None, help="Replay a trace this many times as fast. [default: 1]"),
     trace_start: float | None = typer.Option(None, metavar="SECONDS", help="Begin here in the trace. [default: 0]"),
-    max_model_len: int | None = typer.Option(None, help="Shorten longer requests of a trace to this many tokens."),
+    max_model_len: int | None = count_option("Shorten longer requests of a trace to this many tokens."),
 ) -> ServeSettings:
     """Return the settings that the flags describe.
 

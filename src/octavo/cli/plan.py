@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from octavo.cli.arguments import build_command
+from octavo.cli.number_options import count_option, size_option
 from octavo.config.schema import MODEL_IN_THE_BOX
-from octavo.config.sizes import parse_bytes, parse_count
 from octavo.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,40 +29,15 @@ def make_command() -> Any:
     return build_command("plan", plan)
 
 
-def _parsed(parse: Callable[[object], object]) -> Callable[[str], int]:
-    """Return a reader of whole numbers above 0 in the notation that ``parse`` knows."""
-
-    def read(text: str) -> int:
-        try:
-            number = int(str(parse(text)))
-        except ValueError as error:
-            raise typer.BadParameter(str(error)) from error
-        if number < 1:
-            raise typer.BadParameter(f"{text!r} is not above 0")
-        return number
-
-    return read
-
-
-def _counted(help_text: str) -> Any:
-    return typer.Option(None, parser=_parsed(parse_count), metavar="COUNT", help=help_text, show_default=False)
-
-
-_GPUS = _counted("GPUs in all. [default: those of one replica, or 1]")
-_TENSOR_PARALLEL_SIZE = _counted("GPUs that share a replica. [default: all]")
-_MAX_MODEL_LEN = _counted("Longest sequence. [default: what the model is made for, if it fits]")
-_CONCURRENCY = _counted("Requests at the same time in one replica. [default: as many as fit, at most 256]")
-_INPUT_LEN = _counted("Tokens of a prompt. [default: 1024]")
-_OUTPUT_LEN = _counted("Tokens of an answer. [default: 256]")
-_MAX_NUM_BATCHED_TOKENS = _counted("Most tokens in one step. [default: 2048]")
-_BLOCK_SIZE = _counted("Tokens in one block of the KV cache. [default: 16]")
-_KV_CACHE_MEMORY_BYTES = typer.Option(
-    None,
-    parser=_parsed(parse_bytes),
-    metavar="SIZE",
-    help="Memory of the KV cache. [default: what is left]",
-    show_default=False,
-)
+_GPUS = count_option("GPUs in all. [default: those of one replica, or 1]")
+_TENSOR_PARALLEL_SIZE = count_option("GPUs that share a replica. [default: all]")
+_MAX_MODEL_LEN = count_option("Longest sequence. [default: what the model is made for, if it fits]")
+_CONCURRENCY = count_option("Requests at the same time in one replica. [default: as many as fit, at most 256]")
+_INPUT_LEN = count_option("Tokens of a prompt. [default: 1024]")
+_OUTPUT_LEN = count_option("Tokens of an answer. [default: 256]")
+_MAX_NUM_BATCHED_TOKENS = count_option("Most tokens in one step. [default: 2048]")
+_BLOCK_SIZE = count_option("Tokens in one block of the KV cache. [default: 16]")
+_KV_CACHE_MEMORY_BYTES = size_option("Memory of the KV cache. [default: what is left]")
 
 
 def plan(
@@ -121,7 +96,7 @@ def plan(
         return 0
     name = model or MODEL_IN_THE_BOX
     path = resolve_config(name, revision=revision)
-    served_name = str(path.parent) if Path(name).suffix == ".json" else name
+    served_name = _directory_of(path) if Path(name).suffix == ".json" else name
     numbers = {
         "gpus": gpus,
         "tensor_parallel_size": tensor_parallel_size,
@@ -150,6 +125,11 @@ def plan(
     else:
         print_plan(made)
     return 0 if made.fits else EXIT_DOES_NOT_FIT
+
+
+def _directory_of(config_file: Path) -> str:
+    """Return the model that a configuration stands for: its directory, or what a copy of it is called."""
+    return str(config_file.parent if config_file.name == "config.json" else config_file.with_suffix(""))
 
 
 def _hardware(name: str | None) -> Hardware:

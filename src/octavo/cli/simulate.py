@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from octavo.cli.arguments import build_command
+from octavo.cli.number_options import count_option
 from octavo.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def simulate(
     trace: Path | None = typer.Option(None, metavar="FILE", help="Trace to replay: Azure CSV or Mooncake JSONL."),
     trace_speed: float = typer.Option(1.0, help="2.0 replays a trace twice as fast."),
     trace_start: float = typer.Option(0.0, metavar="SECONDS", help="Leave out the beginning of a trace."),
-    num_prompts: int | None = typer.Option(None, min=1, help="Requests; by default all of a trace, or 1000."),
+    num_prompts: int | None = count_option("Requests; by default all of a trace, or 1000."),
     input_len: int = typer.Option(1024, min=1, help="Without a trace: mean tokens of a prompt."),
     output_len: int = typer.Option(128, min=1, help="Without a trace: mean tokens of an answer."),
     range_ratio: float = typer.Option(0.0, help="Without a trace: lengths are uniform in [len·(1-r), len·(1+r)]."),
@@ -50,10 +51,10 @@ def simulate(
         "least-outstanding",
         help="Balancing: round-robin, random, least-outstanding, least-tokens, least-kv or prefix-affinity.",
     ),
-    max_model_len: int | None = typer.Option(None, min=2, help="Longest prompt plus output; a trace is cut to it."),
-    max_num_seqs: int | None = typer.Option(None, min=1, help="Most sequences that run at the same time."),
-    max_num_batched_tokens: int | None = typer.Option(None, min=1, help="Most tokens computed in one step."),
-    num_kv_blocks: int | None = typer.Option(None, min=1, help="Blocks of each replica's KV cache."),
+    max_model_len: int | None = count_option("Longest prompt plus output; a trace is cut to it.", minimum=2),
+    max_num_seqs: int | None = count_option("Most sequences that run at the same time."),
+    max_num_batched_tokens: int | None = count_option("Most tokens computed in one step."),
+    num_kv_blocks: int | None = count_option("Blocks of each replica's KV cache."),
     enable_prefix_caching: bool = typer.Option(True, help="Reuse the KV cache of equal prefixes."),
     seed: int = typer.Option(0, min=0, help="Of lengths, arrival times and the random policy."),
     slo: str | None = typer.Option(None, metavar="NAME:TIME,…", help="Objectives, e.g. ttft:500ms,tpot:33ms."),
