@@ -32,6 +32,8 @@ from octavo.bench.words import WORDS
 
 PEER = "guidellm==0.8.1"
 GOAL = 0.05
+# Behind the end of its answer a model makes special tokens. guidellm measures up to the last piece that has text.
+_EVERY_TOKEN_HAS_TEXT = {"skip_special_tokens": False}
 _OCTAVO = str(Path(sys.executable).with_name("octavo"))
 _START_TIMEOUT_S = 120.0
 _ROUND_TIMEOUT_S = 600.0
@@ -87,11 +89,16 @@ def _wait_until_healthy(server: subprocess.Popen[bytes], url: str, log_path: Pat
 
 
 def write_prompts(path: Path, load: Load, seed: int) -> None:
-    """Write prompts of random words, as JSONL that both generators read."""
+    """Write prompts of random words, as JSONL that both generators read.
+
+    Answers differ in length, so that requests do not end and begin all at the same moment: then the time
+    to the first token would depend on how a generator's first requests happened to fall together.
+    """
     rng = np.random.default_rng(seed)
+    lengths = rng.integers(load.output_tokens // 2, load.output_tokens * 3 // 2, load.num_prompts, endpoint=True)
     lines = [
-        json.dumps({"prompt": " ".join(rng.choice(WORDS, load.num_words)), "output_tokens": load.output_tokens})
-        for _ in range(load.num_prompts)
+        json.dumps({"prompt": " ".join(rng.choice(WORDS, load.num_words)), "output_tokens": int(length)})
+        for length in lengths
     ]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -103,7 +110,7 @@ def measure_octavo(url: str, prompts: Path, load: Load, directory: Path) -> dict
         [
             *[_OCTAVO, "bench", "serve", "--base-url", url, "--dataset-name", "jsonl", "--dataset-path", str(prompts)],
             *["--max-concurrency", str(load.concurrency), "--ignore-eos", "--temperature", "0"],
-            *["--output", str(output)],
+            *["--extra-body", json.dumps(_EVERY_TOKEN_HAS_TEXT), "--output", str(output)],
         ],
         directory,
     )
@@ -122,7 +129,7 @@ def measure_octavo(url: str, prompts: Path, load: Load, directory: Path) -> dict
 def measure_guidellm(peer: Path, url: str, prompts: Path, load: Load, model: str, directory: Path) -> dict[str, float]:
     """Run guidellm once. What it calls inter-token latency of a request is what others call TPOT."""
     output = directory / "guidellm.json"
-    body = {"temperature": 0, "stream_options": {"continuous_usage_stats": False}}
+    body = {"temperature": 0, "stream_options": {"continuous_usage_stats": False}, **_EVERY_TOKEN_HAS_TEXT}
     backend = {
         "kind": "openai_http",
         "target": url,

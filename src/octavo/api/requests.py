@@ -5,6 +5,8 @@ They answer as well while the engine is down or the server is stopping. They nev
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 from fastapi import APIRouter, Request, Response
 
@@ -15,6 +17,7 @@ from octavo.api.timeline import RequestList, Timeline, request_list, timeline
 from octavo.errors import RequestError
 
 _DEFAULT_LIMIT = 50
+_FEW_DIGITS = re.compile(r"[0-9]{1,9}")
 _LIMIT_PARAMETER = {
     "name": "limit",
     "in": "query",
@@ -51,10 +54,7 @@ def requests_router(history: RequestHistory) -> APIRouter:
 def _limit(given: str | None) -> int:
     if given is None:
         return _DEFAULT_LIMIT
-    if (
-        not (given.isascii() and given.isdecimal() and len(given) <= len(str(MAX_FINISHED)) + 1)
-        or int(given) > MAX_FINISHED
-    ):
+    if _FEW_DIGITS.fullmatch(given) is None or int(given) > MAX_FINISHED:
         raise RequestError(f"limit must be a whole number from 0 to {MAX_FINISHED}, not {given!r}", param="limit")
     return int(given)
 

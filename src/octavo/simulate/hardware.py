@@ -10,7 +10,7 @@ import msgspec
 from octavo.bench.calibration import Calibration, default_path, load_calibration
 from octavo.config import EngineConfig
 from octavo.errors import ConfigError
-from octavo.models.hub import resolve_model
+from octavo.models.hub import resolve_config
 from octavo.plan.families import read_model_shape
 from octavo.plan.fit import fit
 from octavo.plan.hardware import gpu_named
@@ -133,14 +133,14 @@ def gpu_hardware(
     """Return a replica on a GPU of the catalogue, as fast as the roofline says and with the blocks that fit.
 
     Args:
-        model: directory or hub name; only its ``config.json`` is read.
+        model: directory, ``config.json`` or hub name; only the configuration is read.
         tensor_parallel_size: GPUs of one replica.
 
     Raises:
         ConfigError: there is no such GPU, or the model does not fit.
         ModelError: the model cannot be found or is of a family that is not known.
     """
-    config_file = resolve_model(model, weights=False) / "config.json"
+    config_file = resolve_config(model)
     shape = read_model_shape(_read_json(config_file), str(config_file))
     hardware = gpu_named(gpu)
     weights_dtype = engine_dtype(dtype or "auto", shape, hardware)
