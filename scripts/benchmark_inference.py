@@ -14,7 +14,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
-if importlib.util.find_spec("octavo") is None:
+if (installed := importlib.util.find_spec("octavo")) is None or installed.origin is None:
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 from octavo.bench.html_report import write_html_report

@@ -24,7 +24,8 @@ MAX_TOKENS = 2
 
 
 POSTS = ["POST /v1/chat/completions", "POST /v1/completions", "POST /tokenize", "POST /detokenize"]
-GETS = ["/v1/models", "/v1/models/{model}", "/health", "/live", "/version", "/metrics"]
+MODEL_GETS = ["/v1/models", "/v1/models/{model}", "/v1/requests", "/v1/requests/{request_id}/timeline"]
+GETS = [*MODEL_GETS, "/health", "/live", "/version", "/metrics"]
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode))

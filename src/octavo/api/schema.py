@@ -52,10 +52,10 @@ def operation(
 
 def _event_schema(chunk: type[msgspec.Struct]) -> dict[str, Any]:
     """Describe one event; the last one's data is ``[DONE]``, and that before it is an error if one happened."""
+    json_data = {"contentMediaType": "application/json", "contentSchema": {"$ref": _REF.format(chunk.__name__)}}
     data = {
         "type": "string",
-        "contentMediaType": "application/json",
-        "contentSchema": {"$ref": _REF.format(chunk.__name__)},
+        "anyOf": [{"const": "[DONE]"}, json_data],
         "description": "A chunk, an error, or at the end [DONE].",
     }
     return {"type": "object", "properties": {"data": data}, "required": ["data"]}
