@@ -73,7 +73,7 @@ def test_every_flag_that_a_document_names_exists(path):
         flag for code in named if "octavo" in code or code.startswith("`--") for flag in re.findall(r"--[\w-]+", code)
     }
     known = set.union(
-        {"--version", "--install-completion", "--show-completion"}, *(flags_of(name) for name in COMMANDS)
+        {"--version", "--verbose", "--install-completion", "--show-completion"}, *(flags_of(name) for name in COMMANDS)
     )
     assert flags <= known
 
