@@ -5,7 +5,7 @@ PORT ?= 8000
 ARGS ?=
 export VENV
 
-.PHONY: help serve test lint types format clean
+.PHONY: help serve test lint types format native clean
 
 help:
 	@echo "make serve    serve the model in the box on http://127.0.0.1:$(PORT) (PORT=…, ARGS='--max-model-len 1k …')"
@@ -13,6 +13,7 @@ help:
 	@echo "make lint     formatting, lint and the import contract of the floors"
 	@echo "make types    mypy --strict on src/octavo"
 	@echo "make format   rewrite the sources in the project's format"
+	@echo "make native   compile the CPU kernels again after a change of their C++ sources; shows the compiler's messages"
 	@echo "make clean    remove the virtual environment and what the tools left behind"
 
 serve:
@@ -32,6 +33,11 @@ format:
 	@.ci/make_venv dev
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
+
+# In the build directory of the last time, so that only what changed is compiled.
+native:
+	@[ -x $(VENV)/bin/python ] || .ci/make_venv dev
+	OCTAVO_REQUIRE_NATIVE=1 $(VENV)/bin/python -m pip install --no-build-isolation --no-deps -v -e .
 
 clean:
 	rm -rf $(VENV) build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

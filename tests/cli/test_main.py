@@ -12,6 +12,7 @@ import typer
 from octavo.cli import app, main
 from octavo.cli.app import COMMANDS
 from octavo.errors import ConfigError, EngineDeadError, ModelError, OctavoError, QueueFullError, RequestError
+from octavo.kernels.cpu import native_status
 from octavo.version import __version__
 
 
@@ -36,6 +37,19 @@ def test_every_command_has_help(octavo, name):
 
 def test_version(octavo):
     assert octavo("--version").out == f"octavo {__version__}\n"
+
+
+def test_verbose_version_says_which_native_kernels_there_are(octavo):
+    lines = octavo("--version", "--verbose").out.splitlines()
+    assert lines == octavo("--verbose", "--version").out.splitlines()
+    assert lines[0] == f"octavo {__version__}"
+    assert [line.partition(" ")[0] for line in lines[1:]] == ["python", "torch", "native"]
+    assert native_status().active_isa in lines[3] or native_status().missing_because in lines[3]
+
+
+def test_verbose_alone_is_refused(octavo):
+    ran = octavo("--verbose", "serve")
+    assert (ran.exit_code, ran.errors) == (2, ["--verbose goes with --version"])
 
 
 def test_an_unknown_command_is_answered_with_the_nearest_one(octavo):
@@ -69,8 +83,8 @@ def test_each_kind_of_error_has_its_exit_code_and_no_traceback(octavo, monkeypat
         if wanted:
             raise error
 
-    monkeypatch.setattr(app, "_print_version", fail)
-    monkeypatch.setattr(app._top, "__defaults__", (typer.Option(False, "--version", callback=fail),))
+    verbose = typer.Option(False, "--verbose")
+    monkeypatch.setattr(app._top, "__defaults__", (typer.Option(False, "--version", callback=fail), verbose))
     ran = octavo("--version", "serve")
     assert ran.exit_code == exit_code
     assert [line for line in ran.errors if "x" not in line] == []

@@ -52,7 +52,7 @@ def all_flags() -> set[str]:
     top = LazyGroup(name="octavo")
     names = [[name] for name in COMMANDS if not isinstance(top.get_command(None, name), LazyGroup)]
     names += [["bench", name] for name in BenchGroup.summaries]
-    return {"--version", "--install-completion", "--show-completion"}.union(*map(flags_of, names))
+    return {"--version", "--verbose", "--install-completion", "--show-completion"}.union(*map(flags_of, names))
 
 
 OCTAVO_COMMANDS = [

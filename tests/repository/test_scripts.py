@@ -27,6 +27,13 @@ def fake_python(directory: Path, *, version_is_right: bool) -> str:
     return str(path)
 
 
+def what_an_environment_is_made_for() -> str:
+    """Return the hash of the files that a virtual environment depends on."""
+    native = sorted((ROOT / "src/octavo/kernels/cpu/native").iterdir())
+    files = [ROOT / "pyproject.toml", ROOT / "constraints.txt", *native]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+
+
 @pytest.mark.parametrize("target", ["test", "lint", "types"])
 def test_make_runs_the_steps_of_ci(target):
     assert run("make", "-n", target).stdout.startswith(".ci/run")
@@ -54,13 +61,11 @@ def test_a_python_without_venv_is_told_the_package_to_install(tmp_path):
 
 @pytest.mark.parametrize(("made_for", "wanted"), [("serve", "serve"), ("dev", "dev"), ("dev", "serve")])
 def test_an_environment_that_is_up_to_date_is_left_alone(tmp_path, made_for, wanted):
-    content = (ROOT / "pyproject.toml").read_bytes() + (ROOT / "constraints.txt").read_bytes()
-    (tmp_path / f".made-for-{made_for}").write_text(hashlib.sha256(content).hexdigest() + "\n")
+    (tmp_path / f".made-for-{made_for}").write_text(what_an_environment_is_made_for() + "\n")
     done = run(".ci/make_venv", wanted, VENV=str(tmp_path), PYTHON="/no/python")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_an_environment_for_serving_is_not_enough_for_the_checks(tmp_path):
-    content = (ROOT / "pyproject.toml").read_bytes() + (ROOT / "constraints.txt").read_bytes()
-    (tmp_path / ".made-for-serve").write_text(hashlib.sha256(content).hexdigest() + "\n")
+    (tmp_path / ".made-for-serve").write_text(what_an_environment_is_made_for() + "\n")
     assert run(".ci/make_venv", "dev", VENV=str(tmp_path), PYTHON="/no/python").returncode == 2

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from octavo.cli.arguments import CONTEXT_SETTINGS, check_arguments, unknown_command
+from octavo.errors import ConfigError
 from octavo.version import __version__
 
 COMMANDS = {
@@ -76,15 +77,28 @@ def make_app() -> Any:
     return typer.main.get_command(app)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(ctx: typer.Context, param: typer.CallbackParam, value: bool) -> None:
+    """Print the version once both flags are known, whichever of them came first."""
+    ctx.meta[str(param.name)] = value
+    if ctx.resilient_parsing or not {"version", "verbose"} <= ctx.meta.keys():
+        return
+    if ctx.meta["version"]:
         typer.echo(f"octavo {__version__}")
+        if ctx.meta["verbose"]:
+            from octavo.cli.build_details import build_details  # loads torch
+
+            typer.echo(build_details())
         raise typer.Exit
+    if ctx.meta["verbose"]:
+        raise ConfigError("--verbose goes with --version")
 
 
 def _top(
     version: bool = typer.Option(
         False, "--version", callback=_print_version, is_eager=True, help="Print the version and end."
+    ),
+    verbose: bool = typer.Option(
+        False, "--verbose", callback=_print_version, is_eager=True, help="With --version: what this installation has."
     ),
 ) -> None:
     """Take the flags that stand before the name of a command."""

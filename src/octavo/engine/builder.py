@@ -17,6 +17,7 @@ from octavo.engine.profiling import run_largest_steps
 from octavo.engine.runner import Runner
 from octavo.engine.scheduler import Scheduler
 from octavo.errors import ConfigError
+from octavo.kernels.cpu import default_num_threads, load_native, native_status
 from octavo.models.loading import count_parameters, load_model
 from octavo.plan.memory import kv_bytes_per_token
 
@@ -48,8 +49,8 @@ def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfi
     """
     device = choose_device(config.device)
     dtype = choose_dtype(config.dtype, model_config.dtype, device)
-    if device.type == "cpu" and config.cpu_threads is not None:
-        torch.set_num_threads(config.cpu_threads)
+    if device.type == "cpu":
+        _prepare_cpu(config.cpu_threads)
     memory.check_weights_fit(count_parameters(model_config) * dtype.itemsize, _free_memory(device), device.type)
     model = load_model(
         directory, model_config, dtype=dtype, device=device, load_format=config.load_format, seed=config.seed
@@ -122,6 +123,22 @@ def choose_dtype(name: str, checkpoint_dtype: str, device: torch.device) -> torc
     if name == "auto":
         name = "float32" if device.type == "cpu" else checkpoint_dtype
     return _DTYPES[name]
+
+
+def _prepare_cpu(num_threads: int | None) -> None:
+    """Give torch and the native kernels their threads; say so if there are no native kernels."""
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
+    status = native_status()
+    if status.missing_because is None:
+        load_native().set_num_threads(num_threads or default_num_threads())
+        logger.info("native CPU kernels: %s", status.active_isa)
+    else:
+        logger.warning(
+            "there are no native CPU kernels (%s): torch computes instead, more slowly. To have them, install a C++ "
+            "compiler and then octavo once more with: pip install --force-reinstall --no-deps octavo",
+            status.missing_because,
+        )
 
 
 def _free_memory(device: torch.device) -> int:

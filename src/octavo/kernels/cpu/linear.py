@@ -1,0 +1,178 @@
+"""Linear layers over packed weights, and what is computed before their result leaves the registers.
+
+Weights are float32, bfloat16 or float16; activations, sums, biases and results are float32. Weights are widened, never
+rounded, so a bfloat16 weight gives what a float32 layer gives with the same numbers. A row of the result does
+not depend on the other rows, nor on the number of threads. NaN and infinity go through as in torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from octavo.kernels.cpu.loading import load_native
+
+if TYPE_CHECKING:
+    from octavo.kernels.cpu import _native
+
+WEIGHT_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+class PackedWeight:
+    """A weight ``[out_features, in_features]`` in the order in which the kernels read it; at first all zeros.
+
+    It owns its memory, and is the only copy: an embedding that is tied to the head is looked up in it too.
+
+    Args:
+        gated: rows are those of a gate and then as many of ``up``, for :func:`linear_silu_and_mul`.
+
+    Raises:
+        TypeError: weights of this dtype cannot be packed.
+        ValueError: a size is negative, or a gated weight has an odd number of rows.
+    """
+
+    __slots__ = ("dtype", "gated", "handle", "in_features", "out_features")
+
+    def __init__(self, out_features: int, in_features: int, dtype: torch.dtype, *, gated: bool = False) -> None:
+        if dtype not in WEIGHT_DTYPES:
+            raise TypeError(f"weights of {dtype} cannot be packed; float32, bfloat16 and float16 can")
+        self.out_features = out_features
+        self.in_features = in_features
+        self.dtype = dtype
+        self.gated = gated
+        self.handle: _native.PackedMatrix = load_native().pack(
+            out_features, in_features, str(dtype).removeprefix("torch."), gated
+        )
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that it takes, including what rounds its columns up to whole panels."""
+        return self.handle.num_bytes
+
+    def fill(self, first_row: int, rows: Tensor) -> None:
+        """Copy ``rows`` ``[n, in_features]``, of this weight's dtype, to row ``first_row`` and those after it."""
+        num_rows = rows.shape[0]
+        if rows.dtype != self.dtype or rows.shape != (num_rows, self.in_features) or not rows.is_cpu:
+            raise TypeError(
+                f"rows of {self.dtype} [n, {self.in_features}] on the CPU are needed, not {_describe(rows)}"
+            )
+        if not 0 <= first_row <= self.out_features - num_rows:
+            raise ValueError(f"rows {first_row} to {first_row + num_rows} of a weight with {self.out_features} rows")
+        rows = rows if rows.stride(1) == 1 else rows.contiguous()
+        self.handle.fill(rows.data_ptr(), first_row, num_rows, rows.stride(0))
+
+    def unpack(self) -> Tensor:
+        """Return the weight as a tensor ``[out_features, in_features]``."""
+        return embedding(torch.arange(self.out_features), self).to(self.dtype)
+
+
+def pack(weight: Tensor, *, gated: bool = False) -> PackedWeight:
+    """Return a packed copy of ``weight`` ``[out_features, in_features]``."""
+    out_features, in_features = weight.shape
+    packed = PackedWeight(out_features, in_features, weight.dtype, gated=gated)
+    packed.fill(0, weight)
+    return packed
+
+
+def linear(
+    x: Tensor,
+    weight: PackedWeight,
+    bias: Tensor | None = None,
+    residual: Tensor | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Return ``x @ weight.T + bias + residual``.
+
+    Args:
+        x: ``[num_tokens, in_features]``.
+        weight: not gated.
+        bias: ``[out_features]``.
+        residual: ``[num_tokens, out_features]``; may be ``out``, which is then added to.
+        out: where the result is written, ``[num_tokens, out_features]``; otherwise a new tensor.
+    """
+    if weight.gated:
+        raise ValueError("this weight is gated; linear_silu_and_mul takes it")
+    return _run(x, weight, weight.out_features, bias, residual, out)
+
+
+def linear_silu_and_mul(
+    x: Tensor, weight: PackedWeight, bias: Tensor | None = None, out: Tensor | None = None
+) -> Tensor:
+    """Return ``silu(gate) * up`` for ``[gate, up] = x @ weight.T + bias``, without writing gate and up to memory.
+
+    Args:
+        x: ``[num_tokens, in_features]``.
+        weight: gated, with ``2 * size`` rows.
+        bias: ``[2 * size]``.
+        out: where the result is written, ``[num_tokens, size]``; otherwise a new tensor.
+    """
+    if not weight.gated:
+        raise ValueError("this weight is not gated; linear takes it")
+    return _run(x, weight, weight.out_features // 2, bias, None, out)
+
+
+def _run(
+    x: Tensor, weight: PackedWeight, width: int, bias: Tensor | None, residual: Tensor | None, out: Tensor | None
+) -> Tensor:
+    num_tokens = x.shape[0]
+    _check(x, "x", (num_tokens, weight.in_features))
+    if out is None:
+        out = torch.empty((num_tokens, width))
+    else:
+        _check(out, "out", (num_tokens, width))
+    if bias is not None:
+        _check(bias, "bias", (weight.out_features,))
+    if residual is not None:
+        _check(residual, "residual", (num_tokens, width))
+    load_native().linear(
+        weight.handle,
+        x.data_ptr(),
+        num_tokens,
+        x.stride(0),
+        out.data_ptr(),
+        out.stride(0),
+        0 if bias is None else bias.data_ptr(),
+        0 if residual is None else residual.data_ptr(),
+        0 if residual is None else residual.stride(0),
+    )
+    return out
+
+
+def embedding(token_ids: Tensor, weight: PackedWeight) -> Tensor:
+    """Return rows of a packed table.
+
+    Args:
+        token_ids: ``[num_tokens]`` int64.
+
+    Returns:
+        ``[num_tokens, in_features]`` float32.
+
+    Raises:
+        IndexError: an id is not a row of the table.
+    """
+    if token_ids.dtype != torch.int64 or token_ids.dim() != 1 or not token_ids.is_cpu:
+        raise TypeError(f"token ids of torch.int64 [num_tokens] on the CPU are needed, not {_describe(token_ids)}")
+    token_ids = token_ids.contiguous()
+    out = torch.empty((token_ids.shape[0], weight.in_features))
+    weight.handle.gather(token_ids.data_ptr(), token_ids.shape[0], out.data_ptr(), out.stride(0))
+    return out
+
+
+def _check(tensor: Tensor, name: str, shape: tuple[int, ...]) -> None:
+    """Refuse what the kernel would misread: it sees an address and the stride of the first dimension."""
+    if (
+        tensor.dtype is not torch.float32
+        or tensor.shape != shape
+        or (tensor.stride(-1) != 1 and shape[-1] > 1)
+        or not tensor.is_cpu
+    ):
+        raise TypeError(
+            f"{name} must be torch.float32 {list(shape)} on the CPU, contiguous in its last dimension, "
+            f"not {_describe(tensor)}"
+        )
+
+
+def _describe(tensor: Tensor) -> str:
+    return f"{tensor.dtype} {list(tensor.shape)} with strides {tensor.stride()} on {tensor.device.type}"

@@ -1,0 +1,72 @@
+"""Finds the native module, and says why it is not there if it is not."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from octavo.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import ModuleType
+
+ISA_VARIABLE = "OCTAVO_CPU_ISA"
+_MODULE = "octavo.kernels.cpu._native"
+
+
+@dataclass(frozen=True, slots=True)
+class NativeStatus:
+    """Whether the native module is there, and what of it is used.
+
+    Attributes:
+        missing_because: None if it is there.
+        available_isas: instruction sets that the module has code for and this processor runs, the best one last.
+        active_isa: the one in use.
+    """
+
+    missing_because: str | None
+    available_isas: tuple[str, ...] = ()
+    active_isa: str | None = None
+
+
+@functools.cache
+def load_native() -> ModuleType:
+    """Return the native module, with the instruction set that ``OCTAVO_CPU_ISA`` names.
+
+    Raises:
+        ImportError: it was not built, or does not fit this Python or system.
+        ConfigError: ``OCTAVO_CPU_ISA`` names no instruction set of this machine.
+    """
+    module = importlib.import_module(_MODULE)
+    _choose_isa(module, os.environ)
+    return module
+
+
+def _choose_isa(module: ModuleType, environ: Mapping[str, str]) -> None:
+    name = environ.get(ISA_VARIABLE)
+    if not name:
+        return
+    if name not in module.available_isas():
+        raise ConfigError(
+            f"{ISA_VARIABLE}={name} is no instruction set of this machine; it has {', '.join(module.available_isas())}"
+        )
+    module.set_active_isa(name)
+
+
+def native_status() -> NativeStatus:
+    """Describe the native module without failing where it is missing.
+
+    Raises:
+        ConfigError: ``OCTAVO_CPU_ISA`` names no instruction set of this machine.
+    """
+    try:
+        module = load_native()
+    except ModuleNotFoundError:
+        return NativeStatus("this installation was made without a C++ compiler")
+    except ImportError as error:
+        return NativeStatus(str(error))
+    return NativeStatus(None, tuple(module.available_isas()), module.active_isa())

@@ -1,0 +1,29 @@
+// Memory for packed weights and scratch space: aligned to cache lines, in huge pages where it is large.
+#pragma once
+
+#include <cstddef>
+
+namespace octavo {
+
+class AlignedBuffer {
+  public:
+    AlignedBuffer() = default;
+    // Throws std::bad_alloc. The memory is zero.
+    explicit AlignedBuffer(std::size_t num_bytes);
+    ~AlignedBuffer();
+    AlignedBuffer(AlignedBuffer&& other) noexcept;
+    AlignedBuffer& operator=(AlignedBuffer&& other) noexcept;
+
+    void* data() const { return data_; }
+    std::size_t size() const { return size_; }
+
+  private:
+    void* data_ = nullptr;
+    std::size_t size_ = 0;
+};
+
+// Scratch space of the calling thread for one call of a kernel: at least `num_bytes`, uninitialised, valid until the
+// thread asks again. A kernel that needs several areas asks once for all.
+void* scratch(std::size_t num_bytes);
+
+}  // namespace octavo

@@ -1,0 +1,261 @@
+// linear.h for one instruction set.
+//
+// A strip is what one load of weights covers: kWidth columns of a panel's first half and the same columns of its second.
+// A few rows of x and some strips of a panel have their sums in registers while they walk the input features, in order
+// and with one sum an element. So an element of y is the same bits whatever the number of rows or threads. One panel at
+// a time: several streams of memory are slower than one.
+
+#include "linear.h"
+
+#include <utility>
+
+#include "kernel.h"
+#include "simd.h"
+
+namespace octavo::OCTAVO_ISA {
+
+namespace {
+
+constexpr int kStripsPerPanel = kHalfPanel / kWidth;
+constexpr int kRegisters = kWidth == 16 ? 32 : 16;
+constexpr int kMaxRows = kWidth == 16 ? 12 : 6;
+// Features after which other strips of the panel have their turn, if not all fit in registers: so few that their cache
+// lines, which the strips share, are still in the first level.
+constexpr int64_t kFeaturesATurn = 128;
+// Up to here x is read where it is; beyond, rows are interleaved first: they are often a power of two apart, and more
+// than a few of them would fight for the same cache sets.
+constexpr int kMaxRowsInPlace = 4;
+// Weights that stay in the second-level cache while all rows pass by.
+constexpr int64_t kGroupBytes = 384 * 1024;
+constexpr int kTasksPerThread = 8;
+// Far ahead, since the processor's own prefetching ends at each page.
+constexpr int kPrefetchBytes = 8192;
+constexpr int kCacheLine = 64;
+
+// Strips whose sums stay in registers, beside a broadcast of x and two vectors of weights: for each strip, unless there is
+// but one row, which takes them as they come.
+template <int kRows>
+constexpr int strips_at_once() {
+    int strips = kStripsPerPanel;
+    while (strips > 1 && 2 * strips * kRows + 2 * (kRows == 1 ? 1 : strips) + 1 > kRegisters) strips /= 2;
+    return strips;
+}
+
+struct Fp32Weight {
+    using Item = float;
+    static constexpr int kItemsPerLane = 1;
+    static void load_strip(const float* p, F32& low, F32& high) {
+        low = load(p);
+        high = load(p + kHalfPanel);
+    }
+};
+
+struct Bf16Weight {
+    using Item = uint16_t;
+    static constexpr int kItemsPerLane = 2;
+    static void load_strip(const uint16_t* p, F32& low, F32& high) { load_bf16_pairs(p, low, high); }
+};
+
+struct Fp16Weight {
+    using Item = uint16_t;
+    static constexpr int kItemsPerLane = 1;
+    static void load_strip(const uint16_t* p, F32& low, F32& high) {
+        low = load_f16(p);
+        high = load_f16(p + kHalfPanel);
+    }
+};
+
+int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// Consecutive rows of x that are computed together. Element [row][k] is at data[row * row_stride + k], or, interleaved,
+// at data[k * num_rows + row].
+struct RowBlock {
+    int64_t first;
+    const float* data;
+    int64_t row_stride;
+};
+
+// The lanes of a vector that belong to columns before `end`.
+int lanes_before(int64_t end, int64_t column) {
+    const int64_t left = end - column;
+    return left < 0 ? 0 : left < kWidth ? static_cast<int>(left) : kWidth;
+}
+
+F32 load_lanes(const float* p, int n) { return n == kWidth ? load(p) : load_first(p, n); }
+
+void store_lanes(float* p, F32 v, int n) {
+    if (n == kWidth)
+        store(p, v);
+    else
+        store_first(p, v, n);
+}
+
+F32 with_bias(const LinearArgs& args, F32 sums, int64_t column, int n) {
+    return args.bias ? sums + load_lanes(args.bias + column, n) : sums;
+}
+
+void store_result(const LinearArgs& args, int64_t row, int64_t column, F32 result, int n) {
+    if (args.residual) result = result + load_lanes(args.residual + row * args.residual_stride + column, n);
+    store_lanes(args.y + row * args.y_stride + column, result, n);
+}
+
+// Finish one row of the strip at `lane`: bias, gate, residual, store.
+void finish(const LinearArgs& args, int64_t row, int64_t panel, int64_t lane, F32 low, F32 high) {
+    const int64_t out_features = args.weight->out_features();
+    if (args.weight->gated()) {
+        const int64_t size = out_features / 2, column = panel * kHalfPanel + lane;
+        const int n = lanes_before(size, column);
+        const F32 gate = with_bias(args, low, column, n), up = with_bias(args, high, size + column, n);
+        store_result(args, row, column, silu(gate) * up, n);
+    } else {
+        const int64_t column = panel * kPanelColumns + lane, second = column + kHalfPanel;
+        const int n = lanes_before(out_features, column), m = lanes_before(out_features, second);
+        store_result(args, row, column, with_bias(args, low, column, n), n);
+        store_result(args, row, second, with_bias(args, high, second, m), m);
+    }
+}
+
+// Sums of a block's rows over a part of the features.
+template <int kRows, int kStrips>
+struct Sums {
+    F32 low[kRows][kStrips], high[kRows][kStrips];
+};
+
+// Add the products of features [first, end); `weights` points to the strips' weights of the first one.
+template <typename Weight, int kRows, int kStrips>
+inline void accumulate(const typename Weight::Item* weights, const RowBlock& block, int64_t first, int64_t end,
+                       Sums<kRows, kStrips>& result) {
+    constexpr bool kInterleaved = kRows > kMaxRowsInPlace;
+    const int64_t row_stride = kInterleaved ? 1 : block.row_stride;
+    const float* x = block.data + first * (kInterleaved ? kRows : 1);
+    Sums<kRows, kStrips> sums = result;
+    for (int64_t k = first; k < end; ++k) {
+        F32 w_low[kStrips], w_high[kStrips];
+#pragma GCC unroll 4
+        for (int s = 0; s < kStrips; ++s)
+            Weight::load_strip(weights + s * kWidth * Weight::kItemsPerLane, w_low[s], w_high[s]);
+        for (int line = 0; line < kPanelColumns * static_cast<int>(sizeof(*weights)); line += kCacheLine)
+            prefetch(reinterpret_cast<const char*>(weights) + kPrefetchBytes + line);
+        weights += kPanelColumns;
+#pragma GCC unroll 16
+        for (int r = 0; r < kRows; ++r) {
+            const F32 value = broadcast(x[r * row_stride]);
+#pragma GCC unroll 4
+            for (int s = 0; s < kStrips; ++s) {
+                sums.low[r][s] = fma(value, w_low[s], sums.low[r][s]);
+                sums.high[r][s] = fma(value, w_high[s], sums.high[r][s]);
+            }
+        }
+        x += kInterleaved ? kRows : 1;
+    }
+    result = sums;
+}
+
+template <typename Weight, int kRows>
+void compute_panel(const LinearArgs& args, const RowBlock& block, int64_t panel) {
+    constexpr int kStrips = strips_at_once<kRows>(), kTurns = kStripsPerPanel / kStrips;
+    const int64_t in_features = args.weight->in_features();
+    const auto* weights =
+        static_cast<const typename Weight::Item*>(args.weight->data()) + panel * in_features * kPanelColumns;
+    Sums<kRows, kStrips> sums[kTurns];
+    for (int turn = 0; turn < kTurns; ++turn)
+        for (int r = 0; r < kRows; ++r)
+            for (int s = 0; s < kStrips; ++s) sums[turn].low[r][s] = sums[turn].high[r][s] = zero();
+    const int64_t step = kTurns == 1 ? in_features : kFeaturesATurn;
+    for (int64_t first = 0; first < in_features; first += step) {
+        const int64_t end = smaller(first + step, in_features);
+        for (int turn = 0; turn < kTurns; ++turn)
+            accumulate<Weight>(weights + first * kPanelColumns + turn * kStrips * kWidth * Weight::kItemsPerLane, block,
+                               first, end, sums[turn]);
+    }
+    for (int turn = 0; turn < kTurns; ++turn)
+        for (int s = 0; s < kStrips; ++s)
+            for (int r = 0; r < kRows; ++r)
+                finish(args, block.first + r, panel, (turn * kStrips + s) * kWidth, sums[turn].low[r][s],
+                       sums[turn].high[r][s]);
+}
+
+using ComputeBlock = void (*)(const LinearArgs& args, const RowBlock& block, int64_t first_panel, int64_t end_panel);
+
+template <typename Weight, int kRows>
+void compute_block(const LinearArgs& args, const RowBlock& block, int64_t first_panel, int64_t end_panel) {
+    for (int64_t panel = first_panel; panel < end_panel; ++panel) compute_panel<Weight, kRows>(args, block, panel);
+}
+
+template <typename Weight, int... kRowsLessOne>
+ComputeBlock choose_block(int64_t num_rows, std::integer_sequence<int, kRowsLessOne...>) {
+    static constexpr ComputeBlock table[] = {compute_block<Weight, kRowsLessOne + 1>...};
+    return table[num_rows - 1];
+}
+
+ComputeBlock choose_block(WeightType type, int64_t num_rows) {
+    constexpr std::make_integer_sequence<int, kMaxRows> rows;
+    switch (type) {
+        case WeightType::bf16:
+            return choose_block<Bf16Weight>(num_rows, rows);
+        case WeightType::fp16:
+            return choose_block<Fp16Weight>(num_rows, rows);
+        default:
+            return choose_block<Fp32Weight>(num_rows, rows);
+    }
+}
+
+// How a product is divided: rows into blocks of about equal size, blocks into chunks, panels into groups. A task is
+// a group of panels with a chunk of blocks.
+struct Division {
+    int64_t num_rows, num_blocks, num_panels, panels_per_group, num_groups, num_chunks;
+
+    Division(const LinearArgs& args, int64_t num_threads) {
+        const int64_t wanted_tasks = num_threads == 1 ? 1 : num_threads * kTasksPerThread;
+        num_rows = args.num_rows;
+        num_blocks = divide_up(num_rows, kMaxRows);
+        num_panels = args.weight->num_panels();
+        panels_per_group = divide_up(num_panels, wanted_tasks);
+        if (num_blocks > 1)
+            panels_per_group = smaller(panels_per_group, divide_up(kGroupBytes, args.weight->panel_bytes() + 1));
+        num_groups = divide_up(num_panels, panels_per_group);
+        num_chunks = smaller(num_blocks, divide_up(wanted_tasks, num_groups));
+    }
+
+    int64_t first_row(int64_t block) const { return block * num_rows / num_blocks; }
+    int64_t rows_of(int64_t block) const { return first_row(block + 1) - first_row(block); }
+    int64_t first_block(int64_t chunk) const { return chunk * num_blocks / num_chunks; }
+};
+
+void interleave(const LinearArgs& args, int64_t first, int64_t num_rows, float* out) {
+    const float* x = args.x + first * args.x_stride;
+    const int64_t in_features = args.weight->in_features();
+    for (int64_t k = 0; k < in_features; ++k)
+        for (int64_t row = 0; row < num_rows; ++row) *out++ = x[row * args.x_stride + k];
+}
+
+}  // namespace
+
+void linear(const LinearArgs& args) {
+    if (args.num_rows == 0 || args.weight->num_panels() == 0) return;
+    ThreadPool& threads = pool();
+    const Division division(args, threads.num_threads());
+    const int64_t in_features = args.weight->in_features();
+    float* interleaved = nullptr;
+    if (args.num_rows > kMaxRowsInPlace) {
+        interleaved = static_cast<float*>(scratch(args.num_rows * in_features * sizeof(float)));
+        threads.parallel_for(division.num_blocks, [&](int64_t block) {
+            const int64_t first = division.first_row(block), num_rows = division.rows_of(block);
+            if (num_rows > kMaxRowsInPlace) interleave(args, first, num_rows, interleaved + first * in_features);
+        });
+    }
+    threads.parallel_for(division.num_groups * division.num_chunks, [&](int64_t task) {
+        const int64_t group = task / division.num_chunks, chunk = task % division.num_chunks;
+        const int64_t first_panel = group * division.panels_per_group;
+        const int64_t end_panel = smaller(first_panel + division.panels_per_group, division.num_panels);
+        for (int64_t block = division.first_block(chunk); block < division.first_block(chunk + 1); ++block) {
+            const int64_t first = division.first_row(block), num_rows = division.rows_of(block);
+            const bool in_place = num_rows <= kMaxRowsInPlace;
+            const float* data = in_place ? args.x + first * args.x_stride : interleaved + first * in_features;
+            choose_block(args.weight->type(), num_rows)(args, {first, data, args.x_stride}, first_panel, end_panel);
+        }
+    });
+}
+
+}  // namespace octavo::OCTAVO_ISA

@@ -1,0 +1,87 @@
+#include "packed_matrix.h"
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+
+#include "thread_pool.h"
+#include "widen.h"
+
+namespace octavo {
+
+namespace {
+
+// Features at a time when rows are packed: 32 rows of them stay in the first-level cache until their lines are full.
+constexpr int64_t kFeaturesAtOnce = 64;
+
+int64_t panels_for(int64_t out_features, bool gated) {
+    const int64_t columns = gated ? out_features / 2 : out_features;
+    const int64_t columns_a_panel = gated ? kHalfPanel : kPanelColumns;
+    return (columns + columns_a_panel - 1) / columns_a_panel;
+}
+
+}  // namespace
+
+PackedMatrix::PackedMatrix(int64_t out_features, int64_t in_features, WeightType type, bool gated)
+    : out_features_(out_features),
+      in_features_(in_features),
+      type_(type),
+      gated_(gated),
+      num_panels_(panels_for(out_features, gated)),
+      buffer_(static_cast<std::size_t>(num_panels_) * panel_bytes()) {}
+
+int64_t PackedMatrix::offset_of_row(int64_t row) const {
+    int64_t panel = row / kPanelColumns, column = row % kPanelColumns;
+    if (gated_) {
+        const int64_t half = out_features_ / 2, in_half = row % half;
+        panel = in_half / kHalfPanel;
+        column = in_half % kHalfPanel + (row < half ? 0 : kHalfPanel);
+    }
+    if (type_ == WeightType::bf16) column = column % kHalfPanel * 2 + column / kHalfPanel;
+    return panel * in_features_ * kPanelColumns + column;
+}
+
+void PackedMatrix::fill(const void* rows, int64_t first, int64_t num_rows, int64_t row_stride) {
+    const auto copy = [&](auto* destination, const auto* source) {
+        const int64_t num_chunks = (num_rows + kPanelColumns - 1) / kPanelColumns;
+        pool().parallel_for(num_chunks, [&](int64_t chunk) {
+            const int64_t begin = chunk * kPanelColumns, end = std::min(begin + kPanelColumns, num_rows);
+            for (int64_t k0 = 0; k0 < in_features_; k0 += kFeaturesAtOnce) {
+                const int64_t k1 = std::min(k0 + kFeaturesAtOnce, in_features_);
+                for (int64_t row = begin; row < end; ++row) {
+                    auto* to = destination + offset_of_row(first + row);
+                    const auto* from = source + row * row_stride;
+                    for (int64_t k = k0; k < k1; ++k) to[k * kPanelColumns] = from[k];
+                }
+            }
+        });
+    };
+    if (item_bytes() == 4)
+        copy(static_cast<uint32_t*>(buffer_.data()), static_cast<const uint32_t*>(rows));
+    else
+        copy(static_cast<uint16_t*>(buffer_.data()), static_cast<const uint16_t*>(rows));
+}
+
+void PackedMatrix::gather(const int64_t* row_ids, int64_t num_ids, float* out, int64_t out_stride) const {
+    for (int64_t i = 0; i < num_ids; ++i)
+        if (row_ids[i] < 0 || row_ids[i] >= out_features_)
+            throw std::out_of_range("row " + std::to_string(row_ids[i]) + " of a matrix of " +
+                                    std::to_string(out_features_) + " rows");
+    pool().parallel_for(num_ids, [&](int64_t i) {
+        const int64_t offset = offset_of_row(row_ids[i]);
+        const auto widen_row = [&](const auto* from, auto widen) {
+            float* to = out + i * out_stride;
+            for (int64_t k = 0; k < in_features_; ++k) to[k] = widen(from[offset + k * kPanelColumns]);
+        };
+        switch (type_) {
+            case WeightType::fp32:
+                return widen_row(static_cast<const float*>(data()), [](float value) { return value; });
+            case WeightType::bf16:
+                return widen_row(static_cast<const uint16_t*>(data()), widen_bf16);
+            case WeightType::fp16:
+                return widen_row(static_cast<const uint16_t*>(data()), widen_f16);
+        }
+    });
+}
+
+}  // namespace octavo

@@ -1,0 +1,61 @@
+// The weight of a linear layer, in the order in which the kernels read it.
+//
+// A weight W [out_features, in_features] is stored as panels of 32 output columns. A panel is one row of 32 numbers for each
+// input feature, so a product streams through memory from front to back, whatever the number of tokens. The layout is
+// the same for all instruction sets.
+//
+//   fp32, fp16   row k of panel p: W[32p + 0][k], W[32p + 1][k], … W[32p + 31][k]
+//   bf16         the same, with columns i and i + 16 side by side: a 32-bit lane holds a pair, and its two halves
+//                widen to fp32 with one shift and one mask
+//
+// A gated weight is [gate; up] (merged rows of both projections). Its panel p has columns 16p … 16p + 15 of the gate in the
+// first half and the same columns of up in the second, so that silu(gate) * up is computed in registers.
+//
+// Columns beyond the last are zero.
+#pragma once
+
+#include <cstdint>
+
+#include "aligned_buffer.h"
+
+namespace octavo {
+
+enum class WeightType : int { fp32, bf16, fp16 };
+
+constexpr int64_t kPanelColumns = 32;
+constexpr int64_t kHalfPanel = kPanelColumns / 2;
+
+class PackedMatrix {
+  public:
+    // A matrix of zeros. Throws std::bad_alloc.
+    PackedMatrix(int64_t out_features, int64_t in_features, WeightType type, bool gated);
+
+    int64_t out_features() const { return out_features_; }
+    int64_t in_features() const { return in_features_; }
+    WeightType type() const { return type_; }
+    bool gated() const { return gated_; }
+    int64_t num_panels() const { return num_panels_; }
+    const void* data() const { return buffer_.data(); }
+    std::size_t num_bytes() const { return buffer_.size(); }
+    int64_t panel_bytes() const { return in_features_ * kPanelColumns * item_bytes(); }
+    int item_bytes() const { return type_ == WeightType::fp32 ? 4 : 2; }
+
+    // Copy rows [first, first + num_rows) of W in; they are of this matrix's type, row_stride elements apart.
+    void fill(const void* rows, int64_t first, int64_t num_rows, int64_t row_stride);
+
+    // Widen row row_ids[i] of W to out + i * out_stride, for i in [0, num_ids): the lookup of an embedding.
+    // Throws std::out_of_range.
+    void gather(const int64_t* row_ids, int64_t num_ids, float* out, int64_t out_stride) const;
+
+  private:
+    // Where W[row][0] is, in elements from the start; W[row][k] is k * kPanelColumns further.
+    int64_t offset_of_row(int64_t row) const;
+
+    int64_t out_features_, in_features_;
+    WeightType type_;
+    bool gated_;
+    int64_t num_panels_;
+    AlignedBuffer buffer_;
+};
+
+}  // namespace octavo

@@ -1,0 +1,31 @@
+"""The native module, and every instruction set that this machine runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+
+from octavo.kernels.cpu import load_native, native_status
+
+
+@pytest.fixture(scope="session")
+def native() -> Iterator[ModuleType]:
+    status = native_status()
+    if status.missing_because is not None:
+        pytest.skip(f"no native module: {status.missing_because}")
+    module = load_native()
+    before = module.num_threads()
+    module.set_num_threads(2)
+    yield module
+    module.set_num_threads(before)
+
+
+@pytest.fixture(params=native_status().available_isas or ["none"])
+def isa(request: pytest.FixtureRequest, native: ModuleType) -> Iterator[str]:
+    """One instruction set after the other, in use while the test runs."""
+    before = native.active_isa()
+    native.set_active_isa(request.param)
+    yield request.param
+    native.set_active_isa(before)
