@@ -152,9 +152,14 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
 
 
 def test_what_does_not_exist_yet_is_refused_in_the_words_of_the_schema_all_at_once():
-    first, second = sorted(problems_of(flags={"tensor_parallel_size": "2", "quantization": "awq"}))
-    assert first.startswith("flag --quantization: 'awq' is not supported: ")
-    assert second.startswith("flag --tensor-parallel-size: 2 is not supported: ")
+    first, second = sorted(problems_of(flags={"tensor_parallel_size": "2", "trust_remote_code": True}))
+    assert first.startswith("flag --tensor-parallel-size: 2 is not supported: ")
+    assert second.startswith("flag --trust-remote-code: true is not supported: ")
+
+
+def test_another_quantization_is_refused_naming_those_there_are():
+    (line,) = problems_of(flags={"quantization": "awq_marlin"})
+    assert line == ("flag --quantization: 'awq_marlin' is not right; it must be one of int8, int4, gptq, awq")
 
 
 @settings(deadline=None)  # the machine may be busy

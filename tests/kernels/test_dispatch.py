@@ -37,6 +37,9 @@ def test_table_names_each_operation_with_what_it_runs_on() -> None:
         "silu_and_mul",
         "write_kv",
         "paged_attention",
+        "int8_linear",
+        "int4_linear",
+        "int8_groups_linear",
     ]
     assert {row.implementation for row in rows} == {"reference"}
     assert rows[0].device_types == ("cpu", "cuda")

@@ -153,7 +153,6 @@ def test_original_length_beside_the_scaling_wins_over_the_one_inside(tmp_path: P
         ({"rms_norm_eps": float("nan")}, r"field 'rms_norm_eps' is nan"),
         ({"dtype": "float8_e4m3fn"}, r"'dtype' is 'float8_e4m3fn'; it must be one of float32, bfloat16, float16"),
         ({"eos_token_id": ["a"]}, r"field 'eos_token_id' is \['a'\]; it must be a token id or a list of token ids"),
-        ({"quantization_config": {"quant_method": "awq"}}, r"quantized \(quantization_config, method 'awq'\)"),
         ({"partial_rotary_factor": 0.5}, r"field 'partial_rotary_factor' is 0.5"),
         ({"rope_theta": 0}, r"field 'rope_theta' is 0; it must be a number above 1"),
         ({"rope_scaling": "linear"}, r"field 'rope_scaling' is 'linear'; it must be an object"),

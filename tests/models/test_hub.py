@@ -80,7 +80,7 @@ def test_directory_without_config_is_refused_with_what_it_holds(tmp_path: Path) 
         ("./llama", r"directory \./llama does not exist"),
         ("../llama", r"directory \.\./llama does not exist"),
         ("~/no-such-llama", "directory ~/no-such-llama does not exist"),
-        ("some/llama.gguf", "GGUF files are not supported"),
+        ("some/llama.gguf", "GGUF file some/llama.gguf does not exist"),
         ("not a hub name!", "neither a local directory nor a valid hub name"),
     ],
 )
@@ -93,8 +93,29 @@ def test_what_cannot_be_a_hub_name_is_refused_without_asking(
 
 
 def test_file_is_refused_with_what_to_name_instead(repository: Path) -> None:
-    with pytest.raises(ModelError, match="is a file"):
+    with pytest.raises(ModelError, match="is a file, but no GGUF file"):
         resolve_model(str(repository / "config.json"))
+
+
+@pytest.mark.parametrize("name", ["model.gguf", "sha256-0123"])
+def test_gguf_file_is_known_by_its_first_bytes(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"GGUF" + bytes(20))
+    assert resolve_model(str(path)) == path
+
+
+def test_gguf_file_that_does_not_begin_as_one_is_broken(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"<html>")
+    with pytest.raises(ModelError, match="is broken: it does not begin as a GGUF file"):
+        resolve_model(str(path))
+
+
+def test_directory_of_gguf_files_says_to_name_one(tmp_path: Path) -> None:
+    for name in ("a.gguf", "b.gguf"):
+        (tmp_path / name).touch()
+    with pytest.raises(ModelError, match=r"Name the GGUF file itself, such as .*/a\.gguf"):
+        resolve_model(str(tmp_path))
 
 
 def test_hub_model_is_downloaded_without_pickles_and_copies(hub: str) -> None:

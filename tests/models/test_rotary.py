@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from octavo.models.layers.parameters import Placement
 from octavo.models.layers.rotary import RotaryEmbedding
+from octavo.models.quantization.base import Dense
 from octavo.models.rope_config import RopeConfig
 
-FLOAT32 = Placement(torch.float32, torch.device("cpu"))
+FLOAT32 = Placement(torch.float32, torch.device("cpu"), linear_format=Dense(), head_format=Dense())
 DYNAMIC = RopeConfig("dynamic", factor=2.0, original_max_position_embeddings=16)
 
 
@@ -32,6 +35,6 @@ def test_dynamic_scaling_of_a_token_depends_on_its_own_request_alone() -> None:
 
 
 def test_angles_come_in_the_models_type() -> None:
-    rotary = RotaryEmbedding(RopeConfig(), 8, Placement(torch.bfloat16, torch.device("cpu")))
+    rotary = RotaryEmbedding(RopeConfig(), 8, replace(FLOAT32, dtype=torch.bfloat16))
     assert {part.dtype for part in rotary.cos_sin(torch.arange(3), torch.full((3,), 3))} == {torch.bfloat16}
     assert rotary.inverse_frequencies.dtype == torch.float32

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from octavo.engine.builder import choose_device, choose_dtype
-from octavo.models.loading import count_parameters
+from octavo.models.loading import weight_bytes
+from octavo.models.quantization.choice import choose_formats
 from octavo.plan.memory import kv_bytes_per_token
 
 if TYPE_CHECKING:
@@ -59,10 +60,11 @@ def decode_traffic(llm: LLM, batch_size: int, input_len: int, output_len: int, *
     device, dtype = device_and_dtype(llm)
     embedding = 0 if model.tie_word_embeddings else model.vocab_size * model.hidden_size
     kv_bytes = kv_bytes_per_token(model.num_hidden_layers, model.num_key_value_heads, model.head_dim, dtype.itemsize)
-    weight_bytes = (count_parameters(model) - embedding) * dtype.itemsize
+    formats = choose_formats(llm.config.quantization, model.quantization)
+    num_weight_bytes = weight_bytes(model, dtype=dtype, formats=formats) - embedding * dtype.itemsize
     return DecodeTraffic(
         step_s=step_s,
-        bytes_read=weight_bytes + batch_size * (input_len + output_len / 2) * kv_bytes,
+        bytes_read=num_weight_bytes + batch_size * (input_len + output_len / 2) * kv_bytes,
         limit_bytes_per_s=read_bandwidth(device, dtype),
     )
 

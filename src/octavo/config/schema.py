@@ -43,7 +43,10 @@ class EngineConfig(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Type of weights and activations; 'auto' is what suits the checkpoint and the device."
     )
-    quantization: str | None = Field(None, description="Weight quantization method.")
+    quantization: Literal["int8", "int4", "gptq", "awq"] | None = Field(
+        None,
+        description="int8 and int4 quantize weights while loading; gptq and awq only confirm what a checkpoint is.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="'auto' takes CUDA if there is a GPU.")
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of everything random in the engine.")
 
@@ -76,15 +79,6 @@ class EngineConfig(BaseModel):
     def _refuse_several_devices(cls, value: int, info: ValidationInfo) -> int:
         if value != 1:
             raise _not_supported(value, f"this version runs a model on one device. Use {info.field_name}=1.")
-        return value
-
-    @field_validator("quantization")
-    @classmethod
-    def _refuse_quantization(cls, value: str | None) -> str | None:
-        if value is not None:
-            raise _not_supported(
-                repr(value), "this version loads float32, bfloat16 and float16 weights only. Leave the setting out."
-            )
         return value
 
     @field_validator("trust_remote_code")

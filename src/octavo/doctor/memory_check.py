@@ -10,7 +10,8 @@ from octavo.engine import memory
 from octavo.engine.builder import choose_device, choose_dtype
 from octavo.errors import ConfigError
 from octavo.models.config import ModelConfig
-from octavo.models.loading import count_parameters
+from octavo.models.loading import weight_bytes
+from octavo.models.quantization.choice import choose_formats
 from octavo.plan.memory import kv_bytes_per_token
 
 
@@ -26,13 +27,18 @@ def check_memory(config: ServerConfig, model_config: ModelConfig, findings: Find
         findings.error("device", str(error))
         return
     dtype = choose_dtype(config.dtype, model_config.dtype, device)
-    weight_bytes = count_parameters(model_config) * dtype.itemsize
+    try:
+        formats = choose_formats(config.quantization, model_config.quantization)
+    except ConfigError as error:
+        findings.error("quantization", str(error))
+        return
+    num_weight_bytes = weight_bytes(model_config, dtype=dtype, formats=formats)
     longest = model_config.default_max_model_len
     with findings.catching("memory"):
         free_bytes = _free_bytes(device)
-        memory.check_weights_fit(weight_bytes, free_bytes, device.type)
+        memory.check_weights_fit(num_weight_bytes, free_bytes, device.type)
         memory.num_kv_blocks(
-            _kv_cache_budget(config, device, weight_bytes),
+            _kv_cache_budget(config, device, num_weight_bytes),
             config=config,
             max_model_len=min(config.max_model_len or longest, longest),
             bytes_per_token=kv_bytes_per_token(
@@ -50,12 +56,12 @@ def _free_bytes(device: torch.device) -> int:
     return memory.available_host_memory()
 
 
-def _kv_cache_budget(config: ServerConfig, device: torch.device, weight_bytes: int) -> memory.KVCacheBudget:
+def _kv_cache_budget(config: ServerConfig, device: torch.device, num_weight_bytes: int) -> memory.KVCacheBudget:
     """Return what the weights will leave to the KV cache."""
     if device.type == "cuda":
         free_bytes, total_bytes = torch.cuda.mem_get_info(device)
-        used_bytes = total_bytes - free_bytes + weight_bytes
+        used_bytes = total_bytes - free_bytes + num_weight_bytes
         return memory.cuda_kv_cache_budget(
             config, total_bytes=total_bytes, used_bytes=used_bytes, peak_activation_bytes=0
         )
-    return memory.cpu_kv_cache_budget(config, memory.available_host_memory() - weight_bytes)
+    return memory.cpu_kv_cache_budget(config, memory.available_host_memory() - num_weight_bytes)

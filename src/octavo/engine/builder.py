@@ -18,7 +18,8 @@ from octavo.engine.runner import Runner
 from octavo.engine.scheduler import Scheduler
 from octavo.errors import ConfigError
 from octavo.kernels.cpu import default_num_threads, load_native, native_status
-from octavo.models.loading import count_parameters, load_model
+from octavo.models.loading import load_model, weight_bytes
+from octavo.models.quantization.choice import choose_formats
 from octavo.plan.memory import kv_bytes_per_token
 
 if TYPE_CHECKING:
@@ -44,16 +45,26 @@ def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfi
     """Load a model and make everything around it.
 
     Raises:
-        ConfigError: the device is missing, or the model or one sequence does not fit in memory.
+        ConfigError: the device is missing, the checkpoint is quantised in another way than asked for, or the model or
+            one sequence does not fit in memory.
         ModelError: the checkpoint is broken or not supported.
     """
     device = choose_device(config.device)
     dtype = choose_dtype(config.dtype, model_config.dtype, device)
     if device.type == "cpu":
         _prepare_cpu(config.cpu_threads)
-    memory.check_weights_fit(count_parameters(model_config) * dtype.itemsize, _free_memory(device), device.type)
+    formats = choose_formats(config.quantization, model_config.quantization)
+    num_weight_bytes = weight_bytes(model_config, dtype=dtype, formats=formats)
+    memory.check_weights_fit(num_weight_bytes, _free_memory(device), device.type)
+    logger.info("weights: %s, %s", format_bytes(num_weight_bytes), formats.method or "not quantized")
     model = load_model(
-        directory, model_config, dtype=dtype, device=device, load_format=config.load_format, seed=config.seed
+        directory,
+        model_config,
+        dtype=dtype,
+        device=device,
+        load_format=config.load_format,
+        seed=config.seed,
+        formats=formats,
     )
     bytes_per_token = kv_bytes_per_token(
         num_layers=model_config.num_hidden_layers,
@@ -98,6 +109,7 @@ def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfi
         max_model_len=max_model_len,
         device=str(device),
         dtype=str(dtype).removeprefix("torch."),
+        quantization=formats.method,
     )
     return BuiltEngine(EngineCore(scheduler, runner, model_config), ready)
 

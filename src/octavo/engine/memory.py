@@ -96,7 +96,8 @@ def check_weights_fit(weight_bytes: int, available_bytes: int, where: str) -> No
     if weight_bytes > available_bytes:
         raise ConfigError(
             f"the model's weights take {format_bytes(weight_bytes)}, but only {format_bytes(available_bytes)} of "
-            f"{where} memory are free. Use a smaller model, --dtype bfloat16, or a machine with more memory."
+            f"{where} memory are free. Use a smaller model, --dtype bfloat16, --quantization int8 or int4, or a "
+            "machine with more memory."
         )
 
 

@@ -145,13 +145,18 @@ class StepOutput(msgspec.Struct, tag="step", omit_defaults=True):
 
 
 class EngineReady(msgspec.Struct, tag="ready", omit_defaults=True):
-    """Sent once, when the model is loaded and the KV cache is allocated."""
+    """Sent once, when the model is loaded and the KV cache is allocated.
+
+    Attributes:
+        quantization: int8, int4, gptq or awq; None if no weight is quantised.
+    """
 
     num_blocks: int
     block_size: int
     max_model_len: int
     device: str
     dtype: str
+    quantization: str | None = None
     load_seconds: float = 0.0
 
 

@@ -1,4 +1,4 @@
-"""What a client of an engine knows of a model without torch: directory, config, tokenizer, greatest length."""
+"""What a client of an engine knows of a model without torch: where it is, config, tokenizer, greatest length."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from pathlib import Path
 from octavo.config import EngineConfig
 from octavo.errors import ConfigError
 from octavo.models.config import ModelConfig
+from octavo.models.gguf.split import open_gguf
 from octavo.models.hub import resolve_model
 from octavo.text import Tokenizer
+from octavo.text.gguf import tokenizer_from_gguf
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +19,7 @@ class ModelFiles:
     """A model's files, read as far as its weights.
 
     Attributes:
+        directory: that holds the model, or its GGUF file.
         max_model_len: longest prompt plus output, in tokens.
     """
 
@@ -35,7 +38,7 @@ def read_model_files(config: EngineConfig) -> ModelFiles:
     """
     directory = resolve_model(config.model, revision=config.revision, weights=config.load_format != "dummy")
     model_config = ModelConfig.from_directory(directory)
-    tokenizer_directory = resolve_model(config.tokenizer, weights=False) if config.tokenizer else directory
+    tokenizer_path = resolve_model(config.tokenizer, weights=False) if config.tokenizer else directory
     longest = model_config.default_max_model_len
     if config.max_model_len is not None and config.max_model_len > longest:
         raise ConfigError(
@@ -45,6 +48,12 @@ def read_model_files(config: EngineConfig) -> ModelFiles:
     return ModelFiles(
         directory=directory,
         model_config=model_config,
-        tokenizer=Tokenizer.from_directory(tokenizer_directory),
+        tokenizer=_read_tokenizer(tokenizer_path),
         max_model_len=config.max_model_len or longest,
     )
+
+
+def _read_tokenizer(path: Path) -> Tokenizer:
+    if path.is_file():
+        return tokenizer_from_gguf(open_gguf(path).metadata, path)
+    return Tokenizer.from_directory(path)

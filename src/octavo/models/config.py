@@ -12,6 +12,7 @@ from pathlib import Path
 
 from octavo.errors import ModelError
 from octavo.models.config_fields import ConfigFields
+from octavo.models.quantization.checkpoint_config import CheckpointQuantization, read_quantization
 from octavo.models.registry import unsupported_architecture
 from octavo.models.rope_config import RopeConfig, read_rope
 
@@ -29,7 +30,8 @@ class ModelConfig:
         mlp_bias: the projections of the MLP have a bias.
         max_position_embeddings: positions as the config states them; see ``default_max_model_len``.
         layer_windows: for each layer the number of positions that a token sees, itself included; None is all.
-        dtype: type of the checkpoint's weights: float32, bfloat16 or float16.
+        dtype: type of the checkpoint's weights: float32, bfloat16 or float16; of a quantised checkpoint, of the others.
+        quantization: how the checkpoint's linear layers are packed; None if they are not.
     """
 
     architecture: str
@@ -52,18 +54,23 @@ class ModelConfig:
     mlp_bias: bool = False
     bos_token_id: int | None = None
     eos_token_ids: tuple[int, ...] = ()
+    quantization: CheckpointQuantization | None = None
 
     @classmethod
     def from_directory(cls, path: Path) -> ModelConfig:
-        """Read ``config.json`` of a model directory.
+        """Read ``config.json`` of a model directory, or the metadata if ``path`` is a GGUF file.
 
         Raises:
             ModelError: the file is missing or broken, or says something that is not supported.
         """
+        if path.is_file():
+            from octavo.models.gguf.config import read_gguf_config  # it makes a ModelConfig, so it imports this module
+
+            return read_gguf_config(path)
         fields = ConfigFields.from_file(path / "config.json")
         architecture = _architecture(fields)
-        _refuse_quantization(fields)
-        return _READERS[architecture](fields, architecture)
+        config = _READERS[architecture](fields, architecture)
+        return replace(config, quantization=read_quantization(fields, tied_head=config.tie_word_embeddings))
 
     @property
     def default_max_model_len(self) -> int:
@@ -79,16 +86,6 @@ def _architecture(fields: ConfigFields) -> str:
     if not supported:
         raise unsupported_architecture(names[0])
     return str(supported[0])
-
-
-def _refuse_quantization(fields: ConfigFields) -> None:
-    section = fields.section("quantization_config")
-    if section is not None:
-        method = section.raw("quant_method") or "unknown"
-        raise ModelError(
-            f"{fields.source}: the checkpoint is quantized (quantization_config, method {method!r}). Supported are "
-            "unquantized float32, bfloat16 and float16 weights; use the model's original checkpoint."
-        )
 
 
 def _read_common(

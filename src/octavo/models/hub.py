@@ -1,4 +1,4 @@
-"""Where a model is: the one in the box, a local directory, or a repository of the Hugging Face hub."""
+"""Where a model is: the one in the box, a local directory, a GGUF file, or a repository of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from octavo.config.schema import MODEL_IN_THE_BOX
 from octavo.errors import ModelError
+from octavo.models.gguf.reader import is_gguf
 
 _CONFIG_FILE = "config.json"
 _CONFIG_FILES = ("*.json", "*.jinja", "merges.txt")
@@ -17,10 +18,10 @@ _TIMEOUT_S = 3.0
 
 
 def resolve_model(model: str, *, revision: str | None = None, weights: bool = True) -> Path:
-    """Return the directory that holds a model, downloading it if it is a hub name.
+    """Return the directory or the GGUF file that holds a model, downloading it if it is a hub name.
 
     Args:
-        model: name of the model in the box, local directory, or hub name such as ``Qwen/Qwen3-0.6B``.
+        model: name of the model in the box, local directory or GGUF file, or hub name such as ``Qwen/Qwen3-0.6B``.
         revision: hub branch, tag or commit; the files are those of one commit.
         weights: False leaves out the weights: configuration and tokenizer only.
 
@@ -52,10 +53,10 @@ def _resolve(model: str, revision: str | None, files: Sequence[str]) -> Path:
     path = Path(model).expanduser()
     if path.is_dir():
         return _checked(path)
-    if model.endswith(".gguf"):
-        raise ModelError(f"{model}: GGUF files are not supported. Use a directory with config.json and safetensors.")
     if path.exists():
-        raise ModelError(f"{model} is a file. Name the directory that holds config.json and the safetensors.")
+        return _checked_file(path)
+    if model.endswith(".gguf"):
+        raise ModelError(f"The GGUF file {model} does not exist. Name a local one: they are not fetched from the hub.")
     if model.startswith(("/", "./", "../", "~")) or model in (".", ".."):
         raise ModelError(f"The model directory {model} does not exist.")
     return _checked(_download(model, revision, files))
@@ -64,8 +65,19 @@ def _resolve(model: str, revision: str | None, files: Sequence[str]) -> Path:
 def _checked(directory: Path) -> Path:
     if (directory / _CONFIG_FILE).is_file():
         return directory
-    present = sorted(path.name for path in directory.iterdir())[:20] if directory.is_dir() else []
-    raise ModelError(f"{directory} has no config.json, so it is no model directory; it holds {present or 'nothing'}.")
+    present = sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
+    gguf_files = [name for name in present if name.endswith(".gguf")]
+    hint = f" Name the GGUF file itself, such as {directory / gguf_files[0]}." if gguf_files else ""
+    raise ModelError(
+        f"{directory} has no config.json, so it is no model directory; it holds {present[:20] or 'nothing'}.{hint}"
+    )
+
+
+def _checked_file(path: Path) -> Path:
+    if path.is_file() and is_gguf(path):
+        return path
+    what = "is broken: it does not begin as a GGUF file" if path.suffix == ".gguf" else "is a file, but no GGUF file"
+    raise ModelError(f"{path} {what}. Name a GGUF file, or the directory that holds config.json and the safetensors.")
 
 
 def _download(name: str, revision: str | None, files: Sequence[str]) -> Path:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from octavo.models.config import ModelConfig
+from octavo.models.gguf.blocks import iterate_gguf
 from octavo.models.layers.decoder import CausalLM
 from octavo.models.layers.parameters import Placement
 from octavo.models.layers.rms_norm import RMSNorm
+from octavo.models.quantization.base import LinearWeight
+from octavo.models.quantization.choice import UNQUANTIZED, WeightFormats
 from octavo.models.registry import model_class
 from octavo.models.weights import iterate_checkpoint, load_weights
 
@@ -25,39 +29,61 @@ def load_model(
     device: torch.device,
     load_format: str = "auto",
     seed: int = 0,
+    formats: WeightFormats = UNQUANTIZED,
 ) -> CausalLM:
     """Build the model of ``config`` on ``device`` and fill it.
 
     Args:
-        directory: holds the checkpoint; not looked at for dummy weights.
+        directory: holds the checkpoint, or is a GGUF file; not looked at for dummy weights.
         load_format: ``auto`` or ``safetensors`` reads the checkpoint, ``dummy`` makes random weights.
         seed: of dummy weights: the same seed gives the same weights on the same kind of device.
+        formats: in which the model holds its matrices; they fit the checkpoint (``choose_formats``).
 
     Raises:
         ModelError: the architecture is not supported, or the checkpoint is missing, broken or does not fit.
     """
-    model = model_class(config.architecture)(config, Placement(dtype, device))
+    model = _build(config, dtype, device, formats)
     with torch.no_grad():
         if load_format == "dummy":
             _fill_with_noise(model, seed)
         else:
-            load_weights(model, iterate_checkpoint(directory))
+            load_weights(model, _iterate_tensors(directory, config, dtype), device)
     return model.eval()
 
 
-def count_parameters(config: ModelConfig) -> int:
-    """Return the number of weights of a model, without allocating any of them."""
-    model = model_class(config.architecture)(config, Placement(torch.float32, torch.device("meta")))
-    return sum(parameter.numel() for parameter in model.parameters())
+def _iterate_tensors(path: Path, config: ModelConfig, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
+    return iterate_gguf(path, config, dtype) if path.is_file() else iterate_checkpoint(path)
 
 
-def _fill_with_noise(model: nn.Module, seed: int) -> None:
-    """Draw weights in the order of the parameters, apart from torch's own random state; norms are 1."""
-    device = next(model.parameters()).device
-    generator = torch.Generator(device).manual_seed(seed)
-    norms = {module.weight for module in model.modules() if isinstance(module, RMSNorm)}
-    for parameter in model.parameters():
-        if parameter in norms:
-            parameter.fill_(1.0)
+def weight_bytes(config: ModelConfig, *, dtype: torch.dtype, formats: WeightFormats = UNQUANTIZED) -> int:
+    """Return the memory of a model's weights, without allocating any of them.
+
+    Raises:
+        ModelError: a matrix does not have a shape that its format can hold.
+    """
+    model = _build(config, dtype, torch.device("meta"), formats)
+    return sum(parameter.nbytes for parameter in model.parameters())
+
+
+def _build(config: ModelConfig, dtype: torch.dtype, device: torch.device, formats: WeightFormats) -> CausalLM:
+    placement = Placement(dtype, device, linear_format=formats.linear, head_format=formats.head)
+    return model_class(config.architecture)(config, placement)
+
+
+def _fill_with_noise(model: CausalLM, seed: int) -> None:
+    """Draw weights in the order of the modules, apart from torch's own random state; norms are 1."""
+    generator = torch.Generator(model.embed_tokens.weight.device).manual_seed(seed)
+    filled: set[nn.Parameter] = set()
+    for module in model.modules():
+        parameters = set(module.parameters())
+        if parameters <= filled:
+            continue  # a tied head, or the parts of a weight that is filled as a whole
+        if isinstance(module, RMSNorm):
+            module.weight.fill_(1.0)
+        elif isinstance(module, LinearWeight):
+            module.fill_with_noise(_DUMMY_STD, generator)
         else:
-            parameter.normal_(std=_DUMMY_STD, generator=generator)
+            parameters = set(module.parameters(recurse=False))
+            for parameter in module.parameters(recurse=False):
+                parameter.normal_(std=_DUMMY_STD, generator=generator)
+        filled |= parameters

@@ -8,7 +8,7 @@ from typing import Literal, cast
 from octavo.errors import ModelError
 from octavo.models.config_fields import ConfigFields
 
-RopeType = Literal["default", "linear", "dynamic", "llama3", "yarn"]
+RopeType = Literal["default", "linear", "dynamic", "llama3", "yarn", "divided"]
 
 _ROPE_TYPES = ("default", "linear", "dynamic", "llama3", "yarn")
 _DEFAULT_THETA = 10000.0
@@ -26,6 +26,7 @@ class RopeConfig:
         attention_factor: yarn: multiplies cosine and sine; None derives it from factor, mscale and mscale_all_dim.
         beta_fast, beta_slow: yarn: rotations over the original length between which dimensions are blended.
         truncate: yarn: whether the blended range is rounded to whole dimensions.
+        frequency_divisors: divided: what each frequency is divided by, as GGUF files state llama3's scaling.
     """
 
     rope_type: RopeType = "default"
@@ -40,12 +41,13 @@ class RopeConfig:
     mscale: float | None = None
     mscale_all_dim: float | None = None
     truncate: bool = True
+    frequency_divisors: tuple[float, ...] = ()
 
     def extended_length(self, max_position_embeddings: int) -> int:
         """Return the longest sequence that the model is made for, stretching included.
 
         Linear and dynamic scaling state the trained length in ``max_position_embeddings``; yarn states it as the
-        original length; for llama3 ``max_position_embeddings`` is the stretched length already.
+        original length; for llama3 and divided ``max_position_embeddings`` is the stretched length already.
         """
         match self.rope_type:
             case "linear" | "dynamic":
@@ -81,7 +83,7 @@ def read_rope(fields: ConfigFields, max_position_embeddings: int) -> RopeConfig:
             )
         case "llama3":
             return _read_llama3(section, theta, original)
-        case "yarn":
+        case _:  # yarn: no config.json states divisors
             return _read_yarn(section, theta, original, max_position_embeddings)
 
 

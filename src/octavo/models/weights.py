@@ -1,6 +1,7 @@
 """Checkpoints: safetensors files, read one tensor at a time into the parameters of a model.
 
-At no time is more in memory than the model and one tensor of the checkpoint.
+At no time is more in memory than the model and one tensor of the checkpoint, or what one linear layer is made of if its
+format has several.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from octavo.errors import ModelError
 
 if TYPE_CHECKING:
     from octavo.models.layers.decoder import CausalLM
+    from octavo.models.layers.parameters import CheckpointTensor
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 
-_SUPPORTED_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _MAX_LISTED = 20
 
 
@@ -56,28 +57,35 @@ def checkpoint_files(directory: Path) -> list[Path]:
     raise _no_safetensors(directory)
 
 
-def load_weights(model: CausalLM, tensors: Iterable[tuple[str, Tensor]]) -> None:
-    """Copy each tensor to the place in the model that declares it, converting its type.
+def load_weights(model: CausalLM, tensors: Iterable[tuple[str, Tensor]], device: torch.device) -> None:
+    """Give each tensor to the parts of the model that declare it; they convert it to their own type and format.
+
+    Args:
+        device: of the model; a tensor is moved there first, so that it is converted there.
 
     Raises:
-        ModelError: tensors are missing, not expected, or of a wrong shape or type; the message names them all.
+        ModelError: tensors are missing, not expected, or of a wrong shape or type; the message names them all. Or the
+            contents of a tensor cannot be stored.
     """
-    expected = {tensor.name: tensor for tensor in model.checkpoint_tensors()}
+    expected: dict[str, list[CheckpointTensor]] = {}
+    for declared in model.checkpoint_tensors():
+        expected.setdefault(declared.name, []).append(declared)
     extra, wrong_shapes, wrong_types = [], [], []
     for name, tensor in tensors:
         if name not in expected:
             if not model.ignores(name):
                 extra.append(name)
             continue
-        entry = expected.pop(name)
-        if tuple(tensor.shape) != entry.shape:
-            wrong_shapes.append(f"{name} is {list(tensor.shape)}, must be {list(entry.shape)}")
-        elif tensor.dtype not in _SUPPORTED_DTYPES:
+        entries = expected.pop(name)  # several if a tied head is held in another format than the embedding
+        if tuple(tensor.shape) != entries[0].shape:
+            wrong_shapes.append(f"{name} is {list(tensor.shape)}, must be {list(entries[0].shape)}")
+        elif tensor.dtype not in entries[0].dtypes:
             wrong_types.append(f"{name} is {str(tensor.dtype).removeprefix('torch.')}")
         else:
-            entry.destination.copy_(tensor)
+            for entry in entries:
+                entry.take(tensor.to(device))
     problems = {
-        "missing": list(expected),
+        "missing": [name for name, entries in expected.items() if any(entry.is_required for entry in entries)],
         "not part of the model": extra,
         "of a wrong shape": wrong_shapes,
         "of an unsupported type": wrong_types,

@@ -98,11 +98,12 @@ class CausalLM(nn.Module, ABC):
 
     def checkpoint_tensors(self) -> Iterator[CheckpointTensor]:
         """Declare every tensor that the model takes from a checkpoint."""
-        yield from self.embed_tokens.checkpoint_tensors("model.embed_tokens")
+        embedding = "model.embed_tokens"
+        yield from self.embed_tokens.checkpoint_tensors(embedding)
         for index, layer in enumerate(cast(Iterable[DecoderLayer], self.layers)):
             yield from layer.checkpoint_tensors(f"model.layers.{index}")
         yield from self.norm.checkpoint_tensors("model.norm")
-        yield from self.lm_head.checkpoint_tensors("lm_head")
+        yield from self.lm_head.checkpoint_tensors(embedding if self.config.tie_word_embeddings else "lm_head")
 
     def ignores(self, name: str) -> bool:
         """Whether a checkpoint tensor may be left out: it repeats what the model has or computes anyway."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from octavo.models.layers.parameters import CheckpointTensor, Placement
+from octavo.models.quantization.base import Dense, DenseWeight
 
 
 class Embedding(nn.Module):
@@ -23,22 +25,38 @@ class Embedding(nn.Module):
 
     def checkpoint_tensors(self, name: str) -> Iterator[CheckpointTensor]:
         """Declare the table."""
-        yield CheckpointTensor(f"{name}.weight", self.weight)
+        yield CheckpointTensor.into(f"{name}.weight", self.weight)
 
 
 class LMHead(nn.Module):
-    """Logits of the next token. A tied head uses the table of the embedding and takes nothing from the checkpoint."""
+    """Logits of the next token.
+
+    A tied head is made of the embedding's table: as it is the very same memory, quantised it is a second, smaller copy.
+    """
 
     def __init__(self, embedding: Embedding, *, tied: bool, placement: Placement) -> None:
         super().__init__()
-        self.tied = tied
-        self.weight = embedding.weight if tied else placement.parameter(*embedding.weight.shape)
+        self.format = placement.head_format
+        self.vocab_size, self.hidden_size = embedding.weight.shape
+        self.is_shared = tied and isinstance(self.format, Dense)
+        self.weight = (
+            DenseWeight(embedding.weight)
+            if self.is_shared
+            else self.format.allocate(self.vocab_size, self.hidden_size, placement)
+        )
 
     def forward(self, hidden: Tensor) -> Tensor:
         """``[num_tokens, hidden_size]`` to float32 ``[num_tokens, vocab_size]``."""
-        return F.linear(hidden, self.weight).float()
+        logits: Tensor = self.weight(hidden)
+        return logits.float()
 
     def checkpoint_tensors(self, name: str) -> Iterator[CheckpointTensor]:
-        """Declare the matrix, unless it is the embedding's."""
-        if not self.tied:
-            yield CheckpointTensor(f"{name}.weight", self.weight)
+        """Declare the matrix, unless it is the embedding's own.
+
+        Args:
+            name: of the matrix in the checkpoint; that of the embedding if the head is tied.
+        """
+        if not self.is_shared:
+            yield from self.format.checkpoint_tensors(
+                name, self.vocab_size, self.hidden_size, partial(self.weight.copy_rows, 0)
+            )

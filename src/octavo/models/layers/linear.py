@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import cast
 
+import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from octavo.errors import ModelError
 from octavo.models.layers.parameters import CheckpointTensor, Placement
+from octavo.models.quantization.base import LinearWeight
 
 
 class MergedLinear(nn.Module):
     """Projections of the same input, computed as one product; the checkpoint has a weight for each.
+
+    If the weights' format does not allow that, each projection is a product of its own.
 
     Args:
         input_size: size of the input.
@@ -21,21 +27,33 @@ class MergedLinear(nn.Module):
 
     def __init__(self, input_size: int, output_sizes: Sequence[int], *, bias: bool, placement: Placement) -> None:
         super().__init__()
+        self.input_size = input_size
         self.output_sizes = tuple(output_sizes)
-        self.weight = placement.parameter(sum(output_sizes), input_size)
+        self.format = placement.linear_format
+        sizes = (sum(output_sizes),) if self.format.merges else self.output_sizes
+        weights = [self.format.allocate(size, input_size, placement) for size in sizes]
+        self.weights = cast("Sequence[LinearWeight]", nn.ModuleList(weights))
         self.bias = placement.parameter(sum(output_sizes)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         """``[num_tokens, input_size]`` to ``[num_tokens, sum(output_sizes)]``."""
-        return F.linear(x, self.weight, self.bias)
+        if len(self.weights) == 1:
+            merged: Tensor = self.weights[0](x, self.bias)
+            return merged
+        parts = torch.cat([weight(x) for weight in self.weights], dim=-1)
+        return parts if self.bias is None else parts + self.bias
 
     def checkpoint_tensors(self, *names: str) -> Iterator[CheckpointTensor]:
         """Declare the weight, and the bias if there is one, of each projection named."""
         start = 0
-        for name, size in zip(names, self.output_sizes, strict=True):
-            yield CheckpointTensor(f"{name}.weight", self.weight[start : start + size])
+        for index, (name, size) in enumerate(zip(names, self.output_sizes, strict=True)):
+            weight, first_row = (self.weights[0], start) if len(self.weights) == 1 else (self.weights[index], 0)
+            yield from self.format.checkpoint_tensors(name, size, self.input_size, partial(weight.copy_rows, first_row))
             if self.bias is not None:
-                yield CheckpointTensor(f"{name}.bias", self.bias[start : start + size])
+                yield CheckpointTensor.into(f"{name}.bias", self.bias[start : start + size])
+            elif self.format.has_needless_biases:
+                bias = f"{name}.bias"
+                yield CheckpointTensor(bias, (size,), partial(_check_zero, bias), is_required=False)
             start += size
 
 
@@ -44,3 +62,8 @@ class Linear(MergedLinear):
 
     def __init__(self, input_size: int, output_size: int, *, bias: bool, placement: Placement) -> None:
         super().__init__(input_size, (output_size,), bias=bias, placement=placement)
+
+
+def _check_zero(name: str, bias: Tensor) -> None:
+    if bias.count_nonzero():
+        raise ModelError(f"The checkpoint has a bias {name}, but by its config.json the model has none there.")

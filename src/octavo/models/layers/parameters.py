@@ -1,23 +1,38 @@
-"""Where the parameters of a model live, and the checkpoint tensors that fill them."""
+"""Where the parameters of a model live, in which formats, and the checkpoint tensors that fill them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+if TYPE_CHECKING:
+    from octavo.models.quantization.base import LinearFormat
+
+FLOAT_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Type and device of parameters; passed to every layer, so that nothing is made elsewhere first and then moved."""
+    """Type, device and formats of parameters; passed to every layer, so that nothing is made elsewhere and then moved.
+
+    Attributes:
+        dtype: of activations, and of all parameters that are not quantised.
+        linear_format: of the linear layers in the decoder's layers.
+        head_format: of the matrix that gives the logits.
+    """
 
     dtype: torch.dtype
     device: torch.device
+    linear_format: LinearFormat
+    head_format: LinearFormat
 
-    def parameter(self, *shape: int) -> nn.Parameter:
+    def parameter(self, *shape: int, dtype: torch.dtype | None = None) -> nn.Parameter:
         """Return a parameter whose memory is reserved but not yet written."""
-        return nn.Parameter(torch.empty(shape, dtype=self.dtype, device=self.device), requires_grad=False)
+        return nn.Parameter(torch.empty(shape, dtype=dtype or self.dtype, device=self.device), requires_grad=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +41,20 @@ class CheckpointTensor:
 
     Attributes:
         name: as the checkpoint calls it.
-        destination: the part of a parameter that it fills; the checkpoint's tensor must have the same shape.
+        shape: what the checkpoint's tensor must have.
+        take: stores the tensor, which is on the model's device, in the model's own type and format. Raises ModelError
+            if its contents cannot be stored.
+        dtypes: what the checkpoint's tensor may have.
+        is_required: whether a checkpoint without it is incomplete.
     """
 
     name: str
-    destination: Tensor
+    shape: tuple[int, ...]
+    take: Callable[[Tensor], object]
+    dtypes: tuple[torch.dtype, ...] = FLOAT_DTYPES
+    is_required: bool = True
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape that the checkpoint's tensor must have."""
-        return tuple(self.destination.shape)
+    @classmethod
+    def into(cls, name: str, destination: Tensor) -> CheckpointTensor:
+        """Return the declaration of a tensor that is copied to ``destination``, a parameter or a part of one."""
+        return cls(name, tuple(destination.shape), destination.copy_)

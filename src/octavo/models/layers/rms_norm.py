@@ -24,4 +24,4 @@ class RMSNorm(nn.Module):
 
     def checkpoint_tensors(self, name: str) -> Iterator[CheckpointTensor]:
         """Declare the scale."""
-        yield CheckpointTensor(f"{name}.weight", self.weight)
+        yield CheckpointTensor.into(f"{name}.weight", self.weight)

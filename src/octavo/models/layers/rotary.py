@@ -110,6 +110,11 @@ def _yarn_frequencies(rope: RopeConfig, head_dim: int) -> Tensor:
     return frequencies / rope.factor * interpolated + frequencies * (1 - interpolated)
 
 
+def _divided_frequencies(rope: RopeConfig, head_dim: int) -> Tensor:
+    """Each frequency by a number of its own."""
+    return _default_frequencies(rope, head_dim) / torch.tensor(rope.frequency_divisors)
+
+
 def _yarn_attention_factor(rope: RopeConfig) -> float:
     """The temperature of YaRN's attention, applied to both query and key."""
     if rope.attention_factor is not None:
@@ -129,4 +134,5 @@ _INVERSE_FREQUENCIES: dict[str, Callable[[RopeConfig, int], Tensor]] = {
     "dynamic": _default_frequencies,
     "llama3": _llama3_frequencies,
     "yarn": _yarn_frequencies,
+    "divided": _divided_frequencies,
 }
