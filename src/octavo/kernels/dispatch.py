@@ -16,22 +16,28 @@ ANY_DEVICE = frozenset({"cpu", "cuda"})
 ANY_FLOAT = frozenset({torch.float32, torch.bfloat16, torch.float16})
 
 
+def _always() -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Implementation(Generic[P, R]):
     """One way to compute an operation, and the inputs for which it is taken.
 
     Attributes:
         device_types, dtypes: of the operation's first tensor.
+        is_available: whether this installation has it; asked only once an input has the right device and type.
     """
 
     name: str
     function: Callable[Concatenate[Tensor, P], R]
     device_types: frozenset[str] = ANY_DEVICE
     dtypes: frozenset[torch.dtype] = ANY_FLOAT
+    is_available: Callable[[], bool] = _always
 
     def takes(self, tensor: Tensor) -> bool:
         """Whether this implementation computes for such a tensor."""
-        return tensor.device.type in self.device_types and tensor.dtype in self.dtypes
+        return tensor.dtype in self.dtypes and tensor.device.type in self.device_types and self.is_available()
 
 
 @dataclass(frozen=True, slots=True)
