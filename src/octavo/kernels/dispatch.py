@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Concatenate, Generic, ParamSpec, TypeVar
 
 import torch
@@ -46,11 +46,22 @@ class Operation(Generic[P, R]):
 
     name: str
     implementations: Sequence[Implementation[P, R]]
+    # What was chosen for each device type and dtype: a step makes some two hundred calls.
+    _chosen: dict[tuple[str, torch.dtype], Callable[Concatenate[Tensor, P], R]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __call__(self, tensor: Tensor, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        key = (tensor.device.type, tensor.dtype)
+        function = self._chosen.get(key)
+        if function is None:
+            function = self._chosen[key] = self._choose(tensor)
+        return function(tensor, *args, **kwargs)
+
+    def _choose(self, tensor: Tensor) -> Callable[Concatenate[Tensor, P], R]:
         for implementation in self.implementations:
             if implementation.takes(tensor):
-                return implementation.function(tensor, *args, **kwargs)
+                return implementation.function
         raise TypeError(f"no implementation of {self.name} takes {tensor.dtype} on {tensor.device.type}")
 
 

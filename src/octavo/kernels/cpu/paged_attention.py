@@ -38,12 +38,13 @@ def paged_attention(
             f"{list(query.shape)}"
         )
     num_seqs = len(seq_lens_host)
-    for lengths in (block_tables, query_starts, seq_lens):
-        if lengths.dtype is not torch.int32 or lengths.stride(-1) != 1:
-            raise TypeError("block tables, query starts and lengths must be contiguous torch.int32")
-    if query.stride(2) != 1 or query.stride(1) != head_dim:
+    if not (block_tables.dtype is query_starts.dtype is seq_lens.dtype is torch.int32) or block_tables.stride(1) != 1:
+        raise TypeError("block tables, query starts and lengths must be torch.int32 with contiguous rows")
+    _, head_stride, dim_stride = query.stride()
+    if dim_stride != 1 or head_stride != head_dim:
         query = query.contiguous()
-    output = torch.empty((num_tokens, num_heads, head_dim))
+    query_starts, seq_lens = query_starts.contiguous(), seq_lens.contiguous()
+    output = torch.empty(num_tokens, num_heads, head_dim)
     load_native().paged_attention(
         query.data_ptr(),
         query.stride(0),

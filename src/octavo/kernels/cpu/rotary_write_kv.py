@@ -27,21 +27,25 @@ def rotary_write_kv(
     Query, key and value may be slices of one tensor. Of cos and sin the first half of each row is read.
     """
     num_tokens, num_heads, head_dim = query.shape
-    num_kv_heads = key_cache.shape[2]
     kv_type = kv_type_of(key_cache, value_cache, head_dim)
-    if key.shape != (num_tokens, num_kv_heads, head_dim) or value.shape != key.shape:
-        raise TypeError(f"key and value must be {[num_tokens, num_kv_heads, head_dim]}, not {list(key.shape)}")
-    if cos.shape != (num_tokens, head_dim) or sin.shape != cos.shape or slots.shape != (num_tokens,):
-        raise TypeError(f"cos and sin must be {[num_tokens, head_dim]}, not {list(cos.shape)}, and slots {num_tokens}")
-    if slots.dtype is not torch.int64:
-        raise TypeError(f"slots must be torch.int64, not {slots.dtype}")
-    query, key, value = _heads(query), _heads(key), _heads(value)
-    cos, sin, slots = _dense(cos), _dense(sin), slots.contiguous()
+    num_kv_heads = key_cache.shape[2]
+    kv_shape, angles_shape = (num_tokens, num_kv_heads, head_dim), (num_tokens, head_dim)
+    if key.shape != kv_shape or value.shape != kv_shape or cos.shape != angles_shape or sin.shape != angles_shape:
+        raise TypeError(
+            f"key and value must be {list(kv_shape)}, cos and sin {list(angles_shape)}, not {list(key.shape)}, "
+            f"{list(value.shape)}, {list(cos.shape)} and {list(sin.shape)}"
+        )
+    if not (query.dtype is key.dtype is value.dtype is cos.dtype is sin.dtype is torch.float32):
+        raise TypeError("query, key, value, cos and sin must be torch.float32")
+    if slots.dtype is not torch.int64 or slots.shape != (num_tokens,):
+        raise TypeError(f"slots must be torch.int64 [{num_tokens}], not {slots.dtype} {list(slots.shape)}")
+    query, key, value = _with_dense_heads(query), _with_dense_heads(key), _with_dense_heads(value)
+    cos, sin, slots = cos.contiguous(), sin.contiguous(), slots.contiguous()
     if query_norm_weight is not None:
-        query_norm_weight = _dense(query_norm_weight)
+        query_norm_weight = _norm_weight(query_norm_weight, head_dim)
     if key_norm_weight is not None:
-        key_norm_weight = _dense(key_norm_weight)
-    rotated = torch.empty((num_tokens, num_heads, head_dim))
+        key_norm_weight = _norm_weight(key_norm_weight, head_dim)
+    rotated = torch.empty(num_tokens, num_heads, head_dim)
     load_native().rotary_write_kv(
         query.data_ptr(),
         query.stride(0),
@@ -67,17 +71,13 @@ def rotary_write_kv(
     return rotated
 
 
-def _heads(x: Tensor) -> Tensor:
+def _with_dense_heads(x: Tensor) -> Tensor:
     """Return ``x`` with the heads of a token side by side."""
-    _check_float32(x)
-    return x if x.stride(2) == 1 and x.stride(1) == x.shape[2] else x.contiguous()
+    _, head_stride, dim_stride = x.stride()
+    return x if dim_stride == 1 and head_stride == x.shape[2] else x.contiguous()
 
 
-def _dense(x: Tensor) -> Tensor:
-    _check_float32(x)
-    return x.contiguous()
-
-
-def _check_float32(x: Tensor) -> None:
-    if x.dtype is not torch.float32:
-        raise TypeError(f"torch.float32 is needed, not {x.dtype}")
+def _norm_weight(weight: Tensor, head_dim: int) -> Tensor:
+    if weight.dtype is not torch.float32 or weight.shape != (head_dim,):
+        raise TypeError(f"norm weights must be torch.float32 [{head_dim}], not {weight.dtype} {list(weight.shape)}")
+    return weight.contiguous()

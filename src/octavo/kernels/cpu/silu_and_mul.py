@@ -15,6 +15,6 @@ def silu_and_mul(x: Tensor) -> Tensor:
         raise TypeError(f"torch.float32 with as many gates as factors is needed, not {x.dtype} {list(x.shape)}")
     if x.stride(1) != 1:
         x = x.contiguous()
-    output = torch.empty((num_tokens, width // 2))
+    output = torch.empty(num_tokens, width // 2)
     load_native().silu_and_mul(x.data_ptr(), x.stride(0), num_tokens, width // 2, output.data_ptr())
     return output
