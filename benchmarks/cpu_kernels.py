@@ -1,5 +1,8 @@
 """The native CPU kernels beside torch and the machine's limits: Qwen3-0.6B's linear layers, and the thread pool.
 
+For int8 and int4 weights the limit of computing is that of products of int8 numbers, and the activations are rounded
+within the measured time; torch has float32 and bfloat16 weights there.
+
 All candidates take turns, round by round, and the best time of each counts: a busy moment hits all of them alike.
 Weights are read from memory, not from a cache: few rows go over many copies of a weight in turn.
 """
@@ -22,12 +25,19 @@ from benchmarks.report import add_output_options, markdown_table, output_path, p
 from octavo.kernels import cpu
 
 GOAL_SHARE = 0.85
+# Of the limit of computing, for int8 and int4.
+GOAL_INTEGER_SHARE = 0.75
 GOAL_REGION_US = 3.0
 _CPU = torch.device("cpu")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_INTEGER_FORMATS = ("int8", "int4")
+_PROBE_STEPS = 1_000_000
 # More than the last-level cache holds.
 _COPIES_BYTES = 200 * 2**20
 _REGIONS = 5_000
+
+
+PackedLayer = cpu.PackedWeight | cpu.PackedInt8Weight | cpu.PackedInt4Weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +49,10 @@ class Layer:
     out_features: int
     gated: bool = False
 
-    def bytes_read(self, itemsize: int) -> int:
-        """Bytes of its weight."""
-        return self.in_features * self.out_features * itemsize
+    @property
+    def num_weights(self) -> int:
+        """Numbers of its weight."""
+        return self.in_features * self.out_features
 
 
 QWEN3_0_6B = (
@@ -55,10 +66,11 @@ QWEN3_0_6B = (
 
 @dataclass(slots=True)
 class Case:
-    """One layer with one number of rows, and the best seconds of each candidate so far."""
+    """One layer with one number of rows, the bytes of its packed weight, and each candidate's best seconds so far."""
 
     layer: Layer
     num_tokens: int
+    num_bytes: int = 0
     best_s: dict[str, float] = field(default_factory=dict)
 
     def measure(self, name: str, run: Callable[[int], object], num_copies: int) -> None:
@@ -71,34 +83,65 @@ class Case:
         self.best_s[name] = min(seconds, self.best_s.get(name, seconds))
 
 
-def run_layer(layer: Layer, cases: list[Case], dtype: torch.dtype, rounds: int, limits: list[MachineLimits]) -> None:
+def pack_weight(wide: Tensor, name: str, group_size: int, *, gated: bool) -> PackedLayer:
+    """Pack a matrix in a format; how well it is rounded does not matter here."""
+    if name not in _INTEGER_FORMATS:
+        return cpu.pack(wide.to(_DTYPES[name]), gated=gated)
+    if name == "int8":
+        scales = wide.abs().amax(dim=1) / 127
+        return cpu.pack_int8((wide / scales.unsqueeze(1)).round().to(torch.int8), scales, gated=gated)
+    groups = wide.view(len(wide), -1, group_size)
+    group_scales = (groups.abs().amax(dim=2, keepdim=True) / 7).half()
+    values = (groups / group_scales).round().clamp(-8, 7).add(8).to(torch.uint8).flatten(1)
+    return cpu.pack_int4(values[:, 0::2] | values[:, 1::2] << 4, group_scales.squeeze(2), gated=gated)
+
+
+def run_layer(
+    layer: Layer, cases: list[Case], name: str, group_size: int, rounds: int, limits: list[MachineLimits]
+) -> None:
     """Measure all cases of one layer, ``rounds`` times in turn, and the machine's limits between them."""
     generator = torch.Generator().manual_seed(0)
     wide = torch.randn((layer.out_features, layer.in_features), generator=generator)
-    weight = wide.to(dtype)
-    num_copies = max(1, _COPIES_BYTES // layer.bytes_read(dtype.itemsize))
-    packed = [cpu.pack(weight, gated=layer.gated) for _ in range(num_copies)]
+    packed = [pack_weight(wide, name, group_size, gated=layer.gated)]
+    num_bytes = packed[0].num_bytes
+    num_copies = max(1, _COPIES_BYTES // num_bytes)
+    packed += [pack_weight(wide, name, group_size, gated=layer.gated) for _ in range(num_copies - 1)]
     candidates: dict[str, tuple[torch.dtype, list[Tensor]]] = {
         f"torch {str(kind).removeprefix('torch.')}": (
             kind,
-            [wide.to(kind, copy=True) for _ in range(max(1, _COPIES_BYTES // layer.bytes_read(kind.itemsize)))],
+            [wide.to(kind, copy=True) for _ in range(max(1, _COPIES_BYTES // (layer.num_weights * kind.itemsize)))],
         )
-        for kind in dict.fromkeys((torch.float32, dtype))
+        for kind in dict.fromkeys((torch.float32, _DTYPES.get(name, torch.bfloat16)))
     }
     for _ in range(rounds):
-        limits.append(measure_limits(_CPU, torch.float32, buffer_bytes=2**28, matrix_size=1024))
+        limits.append(measure_format_limits(name))
         for case in cases:
+            case.num_bytes = num_bytes
             x = torch.randn((case.num_tokens, layer.in_features), generator=generator)
             case.measure("octavo", lambda copy, x=x: run_octavo(layer, x, packed[copy]), num_copies)
-            for name, (kind, weights) in candidates.items():
+            for candidate, (kind, weights) in candidates.items():
                 narrow = x.to(kind)
                 case.measure(
-                    name, lambda copy, x=narrow, weights=weights: run_torch(layer, x, weights[copy]), len(weights)
+                    candidate, lambda copy, x=narrow, weights=weights: run_torch(layer, x, weights[copy]), len(weights)
                 )
 
 
-def run_octavo(layer: Layer, x: Tensor, weight: cpu.PackedWeight) -> Tensor:
+def measure_format_limits(name: str) -> MachineLimits:
+    """Measure reading, and computing with the numbers of a format: float32, or int8 with all operands in registers."""
+    limits = measure_limits(_CPU, torch.float32, buffer_bytes=2**28, matrix_size=1024)
+    if name not in _INTEGER_FORMATS:
+        return limits
+    started = time.perf_counter()
+    operations = cpu.load_native().multiply_int8(_PROBE_STEPS)
+    return MachineLimits(limits.read_gb_per_s, operations / (time.perf_counter() - started) / 1e9)
+
+
+def run_octavo(layer: Layer, x: Tensor, weight: PackedLayer) -> Tensor:
     """Compute a layer with the native kernels."""
+    if isinstance(weight, cpu.PackedInt8Weight):
+        return cpu.int8_linear_silu_and_mul(x, weight) if layer.gated else cpu.int8_linear(x, weight)
+    if isinstance(weight, cpu.PackedInt4Weight):
+        return cpu.int4_linear_silu_and_mul(x, weight) if layer.gated else cpu.int4_linear(x, weight)
     return cpu.linear_silu_and_mul(x, weight) if layer.gated else cpu.linear(x, weight)
 
 
@@ -111,20 +154,19 @@ def run_torch(layer: Layer, x: Tensor, weight: Tensor) -> Tensor:
     return F.silu(gate) * up
 
 
-def summarize(cases: list[Case], dtype: torch.dtype, limits: MachineLimits) -> list[dict[str, Any]]:
+def summarize(cases: list[Case], limits: MachineLimits) -> list[dict[str, Any]]:
     """Return the rates of each case, and its share of the limit: reading all weights, or computing all products."""
     results = []
     for case in cases:
-        num_bytes = case.layer.bytes_read(dtype.itemsize)
-        flops = 2 * case.num_tokens * case.layer.in_features * case.layer.out_features
-        least_s = max(num_bytes / limits.read_gb_per_s, flops / limits.matmul_gflops) / 1e9
+        flops = 2 * case.num_tokens * case.layer.num_weights
+        least_s = max(case.num_bytes / limits.read_gb_per_s, flops / limits.matmul_gflops) / 1e9
         ours = case.best_s["octavo"]
         results.append(
             {
                 "layer": case.layer.name,
                 "num_tokens": case.num_tokens,
                 "best_us": {name: seconds * 1e6 for name, seconds in case.best_s.items()},
-                "gb_per_s": num_bytes / ours / 1e9,
+                "gb_per_s": case.num_bytes / ours / 1e9,
                 "gflops": flops / ours / 1e9,
                 "share_of_limit": least_s / ours,
                 "times_faster_than": {name: s / ours for name, s in case.best_s.items() if name != "octavo"},
@@ -143,7 +185,7 @@ def measure_regions(rounds: int) -> float:
     return best_s / _REGIONS * 1e6
 
 
-def check_goals(results: list[dict[str, Any]], region_us: float) -> list[dict[str, Any]]:
+def check_goals(results: list[dict[str, Any]], region_us: float, name_of_format: str) -> list[dict[str, Any]]:
     """Return each goal with the value that was reached: the worst layer's share for one row and for the most rows."""
     most = max(result["num_tokens"] for result in results)
     goals = []
@@ -151,8 +193,9 @@ def check_goals(results: list[dict[str, Any]], region_us: float) -> list[dict[st
         shares = [result["share_of_limit"] for result in results if result["num_tokens"] == num_tokens]
         if shares:
             worst = min(shares)
+            goal = GOAL_INTEGER_SHARE if num_tokens == most and name_of_format in _INTEGER_FORMATS else GOAL_SHARE
             name = f"share of the limit, {num_tokens} rows"
-            goals.append({"goal": name, "value": worst, "limit": GOAL_SHARE, "met": worst >= GOAL_SHARE})
+            goals.append({"goal": name, "value": worst, "limit": goal, "met": worst >= goal})
     name = "microseconds a parallel region"
     goals.append({"goal": name, "value": region_us, "limit": GOAL_REGION_US, "met": region_us <= GOAL_REGION_US})
     return goals
@@ -177,7 +220,10 @@ def table_rows(results: list[dict[str, Any]]) -> list[list[str]]:
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cpu_kernels", description=__doc__)
-    parser.add_argument("--dtype", choices=_DTYPES, default="bfloat16", help="type of the weights")
+    parser.add_argument(
+        "--dtype", choices=(*_DTYPES, *_INTEGER_FORMATS), default="bfloat16", help="type of the weights"
+    )
+    parser.add_argument("--group-size", type=int, choices=(32, 64, 128), default=64, help="of int4 weights")
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64, 128, 512], help="rows of x")
     parser.add_argument("--layers", nargs="+", choices=[layer.name for layer in QWEN3_0_6B], help="default: all")
     parser.add_argument("--threads", type=int, default=cpu.default_num_threads())
@@ -190,7 +236,6 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     cpu.load_native().set_num_threads(args.threads)
 
-    dtype = _DTYPES[args.dtype]
     region_us = measure_regions(20)
     all_limits: list[MachineLimits] = []
     cases: list[Case] = []
@@ -199,22 +244,35 @@ def main() -> None:
             continue
         progress(f"{layer.name}: {layer.in_features} to {layer.out_features}")
         of_layer = [Case(layer, num_tokens) for num_tokens in args.rows]
-        run_layer(layer, of_layer, dtype, args.rounds, all_limits)
+        run_layer(layer, of_layer, args.dtype, args.group_size, args.rounds, all_limits)
         cases += of_layer
 
     limits = MachineLimits(
         max(limit.read_gb_per_s for limit in all_limits), max(limit.matmul_gflops for limit in all_limits)
     )
-    results = summarize(cases, dtype, limits)
+    results = summarize(cases, limits)
     torch_names = [f"to {name}" for name in results[0]["times_faster_than"]]
-    header = ["layer", "rows", "µs", "GB/s", "GFLOP/s", "of the limit", *torch_names]
+    header = [
+        "layer",
+        "rows",
+        "µs",
+        "GB/s",
+        "GOP/s" if args.dtype in _INTEGER_FORMATS else "GFLOP/s",
+        "of the limit",
+        *torch_names,
+    ]
     print(markdown_table(header, table_rows(results)))
-    print(
-        f"\nThis machine reads {limits.read_gb_per_s:.1f} GB/s and multiplies float32 matrices with "
-        f"{limits.matmul_gflops:.0f} GFLOP/s (torch, best of the same run); {args.threads} threads, "
-        f"{cpu.native_status().active_isa}. The limit is the longer of reading the weight and computing the product."
+    computes = (
+        f"computes {limits.matmul_gflops:.0f} GOP/s of int8 products in registers"
+        if args.dtype in _INTEGER_FORMATS
+        else f"multiplies float32 matrices with {limits.matmul_gflops:.0f} GFLOP/s (torch)"
     )
-    goals = check_goals(results, region_us)
+    print(
+        f"\nThis machine reads {limits.read_gb_per_s:.1f} GB/s and {computes}, best of the same run; {args.threads} "
+        f"threads, {cpu.native_status().active_isa}. The limit is the longer of reading the weight and computing the "
+        "product."
+    )
+    goals = check_goals(results, region_us, args.dtype)
     for goal in goals:
         print(f"\n{goal['goal']}: {goal['value']:.2f}, goal {goal['limit']}: {'met' if goal['met'] else 'MISSED'}")
     write_json(
@@ -224,7 +282,13 @@ def main() -> None:
             "environment": environment,
             "torch": describe_torch(),
             "native": asdict(cpu.native_status()),
-            "settings": {"dtype": args.dtype, "rows": args.rows, "threads": args.threads, "rounds": args.rounds},
+            "settings": {
+                "dtype": args.dtype,
+                "group_size": args.group_size if args.dtype == "int4" else None,
+                "rows": args.rows,
+                "threads": args.threads,
+                "rounds": args.rounds,
+            },
             "limits": asdict(limits),
             "region_us": region_us,
             "goals": goals,

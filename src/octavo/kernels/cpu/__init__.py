@@ -5,17 +5,48 @@ a kernel to it is said in ``native/kernel.h``. Activations are float32 here; wei
 """
 
 from octavo.kernels.cpu.linear import PackedWeight, embedding, linear, linear_silu_and_mul, pack
-from octavo.kernels.cpu.loading import NativeStatus, load_native, native_status
+from octavo.kernels.cpu.loading import NativeStatus, has_native, load_native, native_status
+from octavo.kernels.cpu.paged_attention import paged_attention
+from octavo.kernels.cpu.quantized_linear import (
+    PackedInt4Weight,
+    PackedInt8Weight,
+    QuantizedRows,
+    int4_linear,
+    int4_linear_silu_and_mul,
+    int8_embedding,
+    int8_linear,
+    int8_linear_silu_and_mul,
+    pack_int4,
+    pack_int8,
+)
+from octavo.kernels.cpu.rms_norm import rms_norm
+from octavo.kernels.cpu.rotary_write_kv import rotary_write_kv
+from octavo.kernels.cpu.silu_and_mul import silu_and_mul
 from octavo.kernels.cpu.threads import default_num_threads
 
 __all__ = [
     "NativeStatus",
+    "PackedInt4Weight",
+    "PackedInt8Weight",
     "PackedWeight",
+    "QuantizedRows",
     "default_num_threads",
     "embedding",
+    "has_native",
+    "int4_linear",
+    "int4_linear_silu_and_mul",
+    "int8_embedding",
+    "int8_linear",
+    "int8_linear_silu_and_mul",
     "linear",
     "linear_silu_and_mul",
     "load_native",
     "native_status",
     "pack",
+    "pack_int4",
+    "pack_int8",
+    "paged_attention",
+    "rms_norm",
+    "rotary_write_kv",
+    "silu_and_mul",
 ]

@@ -18,6 +18,105 @@ def linear(
     residual: int,
     residual_stride: int,
 ) -> None: ...
+
+class Int8Matrix:
+    @property
+    def num_bytes(self) -> int: ...
+    def fill(self, values: int, row_stride: int, scales: int, first: int, num_rows: int) -> None: ...
+    def read(self, first: int, num_rows: int, values: int, scales: int) -> None: ...
+    def gather(self, row_ids: int, num_ids: int, out: int, out_stride: int) -> None: ...
+
+class Int4Matrix:
+    @property
+    def num_bytes(self) -> int: ...
+    def fill(self, values: int, scales: int, zeros: int, first: int, num_rows: int) -> None: ...
+    def read(self, first: int, num_rows: int, values: int, scales: int, zeros: int) -> None: ...
+
+def pack_int8(out_features: int, in_features: int, gated: bool) -> Int8Matrix: ...
+def pack_int4(
+    out_features: int, in_features: int, group_size: int, scale_dtype: str, has_zeros: bool, gated: bool
+) -> Int4Matrix: ...
+def quantized_rows_bytes(num_rows: int, size: int) -> int: ...
+def quantize_rows(x: int, num_rows: int, size: int, x_stride: int, buffer: int) -> None: ...
+def int8_linear(
+    weight: Int8Matrix,
+    x: int,
+    x_stride: int,
+    quantized: int,
+    num_rows: int,
+    y: int,
+    y_stride: int,
+    bias: int,
+    residual: int,
+    residual_stride: int,
+) -> None: ...
+def int4_linear(
+    weight: Int4Matrix,
+    x: int,
+    x_stride: int,
+    quantized: int,
+    num_rows: int,
+    y: int,
+    y_stride: int,
+    bias: int,
+    residual: int,
+    residual_stride: int,
+) -> None: ...
+def multiply_int8(steps: int) -> int: ...
+def paged_attention(
+    query: int,
+    query_stride: int,
+    output: int,
+    num_heads: int,
+    keys: int,
+    values: int,
+    kv_type: int,
+    num_kv_heads: int,
+    head_dim: int,
+    block_size: int,
+    block_tables: int,
+    table_stride: int,
+    query_starts: int,
+    seq_lens: int,
+    num_seqs: int,
+    scale: float,
+    window: int,
+) -> None: ...
+def rms_norm(
+    x: int,
+    x_stride: int,
+    num_rows: int,
+    size: int,
+    weight: int,
+    residual: int,
+    residual_stride: int,
+    eps: float,
+    total: int,
+    normalised: int,
+) -> None: ...
+def silu_and_mul(x: int, x_stride: int, num_rows: int, size: int, y: int) -> None: ...
+def rotary_write_kv(
+    query: int,
+    query_stride: int,
+    key: int,
+    key_stride: int,
+    value: int,
+    value_stride: int,
+    num_tokens: int,
+    num_heads: int,
+    rotated: int,
+    cos: int,
+    sin: int,
+    query_norm_weight: int,
+    key_norm_weight: int,
+    eps: float,
+    keys: int,
+    values: int,
+    kv_type: int,
+    num_kv_heads: int,
+    head_dim: int,
+    slots: int,
+) -> None: ...
 def available_isas() -> list[str]: ...
 def active_isa() -> str: ...
 def set_active_isa(name: str) -> None: ...

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from octavo.kernels.cpu.checks import check_float32, check_token_ids, describe
 from octavo.kernels.cpu.loading import load_native
 
 if TYPE_CHECKING:
@@ -55,9 +56,7 @@ class PackedWeight:
         """Copy ``rows`` ``[n, in_features]``, of this weight's dtype, to row ``first_row`` and those after it."""
         num_rows = rows.shape[0]
         if rows.dtype != self.dtype or rows.shape != (num_rows, self.in_features) or not rows.is_cpu:
-            raise TypeError(
-                f"rows of {self.dtype} [n, {self.in_features}] on the CPU are needed, not {_describe(rows)}"
-            )
+            raise TypeError(f"rows of {self.dtype} [n, {self.in_features}] on the CPU are needed, not {describe(rows)}")
         if not 0 <= first_row <= self.out_features - num_rows:
             raise ValueError(f"rows {first_row} to {first_row + num_rows} of a weight with {self.out_features} rows")
         rows = rows if rows.stride(1) == 1 else rows.contiguous()
@@ -117,15 +116,15 @@ def _run(
     x: Tensor, weight: PackedWeight, width: int, bias: Tensor | None, residual: Tensor | None, out: Tensor | None
 ) -> Tensor:
     num_tokens = x.shape[0]
-    _check(x, "x", (num_tokens, weight.in_features))
+    check_float32(x, "x", (num_tokens, weight.in_features))
     if out is None:
         out = torch.empty((num_tokens, width))
     else:
-        _check(out, "out", (num_tokens, width))
+        check_float32(out, "out", (num_tokens, width))
     if bias is not None:
-        _check(bias, "bias", (weight.out_features,))
+        check_float32(bias, "bias", (weight.out_features,))
     if residual is not None:
-        _check(residual, "residual", (num_tokens, width))
+        check_float32(residual, "residual", (num_tokens, width))
     load_native().linear(
         weight.handle,
         x.data_ptr(),
@@ -152,27 +151,8 @@ def embedding(token_ids: Tensor, weight: PackedWeight) -> Tensor:
     Raises:
         IndexError: an id is not a row of the table.
     """
-    if token_ids.dtype != torch.int64 or token_ids.dim() != 1 or not token_ids.is_cpu:
-        raise TypeError(f"token ids of torch.int64 [num_tokens] on the CPU are needed, not {_describe(token_ids)}")
+    check_token_ids(token_ids)
     token_ids = token_ids.contiguous()
     out = torch.empty((token_ids.shape[0], weight.in_features))
     weight.handle.gather(token_ids.data_ptr(), token_ids.shape[0], out.data_ptr(), out.stride(0))
     return out
-
-
-def _check(tensor: Tensor, name: str, shape: tuple[int, ...]) -> None:
-    """Refuse what the kernel would misread: it sees an address and the stride of the first dimension."""
-    if (
-        tensor.dtype is not torch.float32
-        or tensor.shape != shape
-        or (tensor.stride(-1) != 1 and shape[-1] > 1)
-        or not tensor.is_cpu
-    ):
-        raise TypeError(
-            f"{name} must be torch.float32 {list(shape)} on the CPU, contiguous in its last dimension, "
-            f"not {_describe(tensor)}"
-        )
-
-
-def _describe(tensor: Tensor) -> str:
-    return f"{tensor.dtype} {list(tensor.shape)} with strides {tensor.stride()} on {tensor.device.type}"

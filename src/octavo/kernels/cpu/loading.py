@@ -57,6 +57,16 @@ def _choose_isa(module: ModuleType, environ: Mapping[str, str]) -> None:
     module.set_active_isa(name)
 
 
+@functools.cache
+def has_native() -> bool:
+    """Whether there is a native module to load.
+
+    Raises:
+        ConfigError: ``OCTAVO_CPU_ISA`` names no instruction set of this machine.
+    """
+    return native_status().missing_because is None
+
+
 def native_status() -> NativeStatus:
     """Describe the native module without failing where it is missing.
 

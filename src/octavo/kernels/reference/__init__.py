@@ -4,6 +4,7 @@ from octavo.kernels.reference.apply_rotary import apply_rotary
 from octavo.kernels.reference.paged_attention import paged_attention
 from octavo.kernels.reference.quantized_linear import int4_linear, int8_groups_linear, int8_linear
 from octavo.kernels.reference.rms_norm import rms_norm
+from octavo.kernels.reference.rotary_write_kv import rotary_write_kv
 from octavo.kernels.reference.silu_and_mul import silu_and_mul
 from octavo.kernels.reference.write_kv import write_kv
 
@@ -14,6 +15,7 @@ __all__ = [
     "int8_linear",
     "paged_attention",
     "rms_norm",
+    "rotary_write_kv",
     "silu_and_mul",
     "write_kv",
 ]

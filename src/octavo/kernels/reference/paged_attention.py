@@ -39,7 +39,7 @@ def paged_attention(
     Args:
         query: ``[num_tokens, num_heads, head_dim]``, the sequences laid end to end.
         key_cache, value_cache: ``[num_blocks, block_size, num_kv_heads, head_dim]``, contiguous; the keys and values of
-            this step's tokens are in it already.
+            this step's tokens are in it already. Other types than the query's are converted to it.
         block_tables: ``[num_seqs, max_blocks]`` int32, block ids of each sequence.
         query_starts: ``[num_seqs + 1]`` int32, first token of each sequence; not read here, since the lengths on the
             host say the same without a wait.
@@ -97,7 +97,7 @@ def _decode(
     """Attend with one query a sequence: ``[num_seqs, num_heads, head_dim]``."""
     num_seqs, num_heads, head_dim = query.shape
     num_kv_heads = cache[0].shape[2]
-    keys, values = (_gather(part, block_tables, max(lengths)) for part in cache)
+    keys, values = (_gather(part, block_tables, max(lengths), query.dtype) for part in cache)
     positions = torch.arange(keys.shape[1], device=query.device)
     is_written = positions < seq_lens.unsqueeze(1)
     # Below the shortest length everything is written: only the tail needs the pass over the memory.
@@ -131,7 +131,7 @@ def _prefill(
     group = num_heads // num_kv_heads
     # [num_kv_heads, group, length, head_dim]: a key head is seen by its whole group without being copied.
     keys, values = (
-        _gather(part, block_table.unsqueeze(0), length)[0, :length]
+        _gather(part, block_table.unsqueeze(0), length, query.dtype)[0, :length]
         .transpose(0, 1)
         .unsqueeze(1)
         .expand(-1, group, -1, -1)
@@ -161,7 +161,7 @@ def _prefill(
         output[start:stop] = attended.permute(2, 0, 1, 3).reshape(stop - start, num_heads, head_dim)
 
 
-def _gather(cache: Tensor, block_tables: Tensor, length: int) -> Tensor:
+def _gather(cache: Tensor, block_tables: Tensor, length: int, dtype: torch.dtype) -> Tensor:
     """Copy the first blocks of each sequence, as many as ``length`` tokens need, side by side.
 
     Returns:
@@ -170,5 +170,5 @@ def _gather(cache: Tensor, block_tables: Tensor, length: int) -> Tensor:
     block_size, num_kv_heads, head_dim = cache.shape[1:]
     num_blocks = -(-length // block_size)
     tables = block_tables[:, :num_blocks]
-    blocks = cache.view(cache.shape[0], -1).index_select(0, tables.reshape(-1))
+    blocks = cache.view(cache.shape[0], -1).index_select(0, tables.reshape(-1)).to(dtype)
     return blocks.view(tables.shape[0], num_blocks * block_size, num_kv_heads, head_dim)

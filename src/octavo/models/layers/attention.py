@@ -40,6 +40,7 @@ class SelfAttention(nn.Module):
         self.head_dim = config.head_dim
         self.scale = config.head_dim**-0.5
         self.sliding_window = sliding_window
+        self.norm_eps = config.rms_norm_eps
         query_size, kv_size = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
         self.qkv_proj = MergedLinear(
             config.hidden_size, (query_size, kv_size, kv_size), bias=qkv_bias, placement=placement
@@ -54,10 +55,19 @@ class SelfAttention(nn.Module):
             part.unflatten(-1, (-1, self.head_dim))
             for part in self.qkv_proj(x).split(self.qkv_proj.output_sizes, dim=-1)
         )
-        if self.q_norm is not None and self.k_norm is not None:
-            query, key = self.q_norm(query)[0], self.k_norm(key)[0]
-        query, key = kernels.apply_rotary(query, key, cos, sin)
-        kernels.write_kv(key, value, kv_cache.key, kv_cache.value, context.slots)
+        query = kernels.rotary_write_kv(
+            query,
+            key,
+            value,
+            cos,
+            sin,
+            kv_cache.key,
+            kv_cache.value,
+            context.slots,
+            None if self.q_norm is None else self.q_norm.weight,
+            None if self.k_norm is None else self.k_norm.weight,
+            self.norm_eps,
+        )
         attended = kernels.paged_attention(
             query,
             kv_cache.key,

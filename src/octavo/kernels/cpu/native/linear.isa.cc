@@ -1,6 +1,5 @@
 // linear.h for one instruction set.
 //
-// A strip is what one load of weights covers: kWidth columns of a panel's first half and the same columns of its second.
 // A few rows of x and some strips of a panel have their sums in registers while they walk the input features, in order
 // and with one sum an element. So an element of y is the same bits whatever the number of rows or threads. One panel at
 // a time: several streams of memory are slower than one.
@@ -9,14 +8,12 @@
 
 #include <utility>
 
-#include "kernel.h"
-#include "simd.h"
+#include "linear_tiles.h"
 
 namespace octavo::OCTAVO_ISA {
 
 namespace {
 
-constexpr int kStripsPerPanel = kHalfPanel / kWidth;
 constexpr int kRegisters = kWidth == 16 ? 32 : 16;
 constexpr int kMaxRows = kWidth == 16 ? 12 : 6;
 // Features after which other strips of the panel have their turn, if not all fit in registers: so few that their cache
@@ -25,9 +22,6 @@ constexpr int64_t kFeaturesATurn = 128;
 // Up to here x is read where it is; beyond, rows are interleaved first: they are often a power of two apart, and more
 // than a few of them would fight for the same cache sets.
 constexpr int kMaxRowsInPlace = 4;
-// Weights that stay in the second-level cache while all rows pass by.
-constexpr int64_t kGroupBytes = 384 * 1024;
-constexpr int kTasksPerThread = 8;
 // Far ahead, since the processor's own prefetching ends at each page.
 constexpr int kPrefetchBytes = 8192;
 constexpr int kCacheLine = 64;
@@ -65,9 +59,6 @@ struct Fp16Weight {
     }
 };
 
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
 // Consecutive rows of x that are computed together. Element [row][k] is at data[row * row_stride + k], or, interleaved,
 // at data[k * num_rows + row].
 struct RowBlock {
@@ -75,46 +66,6 @@ struct RowBlock {
     const float* data;
     int64_t row_stride;
 };
-
-// The lanes of a vector that belong to columns before `end`.
-int lanes_before(int64_t end, int64_t column) {
-    const int64_t left = end - column;
-    return left < 0 ? 0 : left < kWidth ? static_cast<int>(left) : kWidth;
-}
-
-F32 load_lanes(const float* p, int n) { return n == kWidth ? load(p) : load_first(p, n); }
-
-void store_lanes(float* p, F32 v, int n) {
-    if (n == kWidth)
-        store(p, v);
-    else
-        store_first(p, v, n);
-}
-
-F32 with_bias(const LinearArgs& args, F32 sums, int64_t column, int n) {
-    return args.bias ? sums + load_lanes(args.bias + column, n) : sums;
-}
-
-void store_result(const LinearArgs& args, int64_t row, int64_t column, F32 result, int n) {
-    if (args.residual) result = result + load_lanes(args.residual + row * args.residual_stride + column, n);
-    store_lanes(args.y + row * args.y_stride + column, result, n);
-}
-
-// Finish one row of the strip at `lane`: bias, gate, residual, store.
-void finish(const LinearArgs& args, int64_t row, int64_t panel, int64_t lane, F32 low, F32 high) {
-    const int64_t out_features = args.weight->out_features();
-    if (args.weight->gated()) {
-        const int64_t size = out_features / 2, column = panel * kHalfPanel + lane;
-        const int n = lanes_before(size, column);
-        const F32 gate = with_bias(args, low, column, n), up = with_bias(args, high, size + column, n);
-        store_result(args, row, column, silu(gate) * up, n);
-    } else {
-        const int64_t column = panel * kPanelColumns + lane, second = column + kHalfPanel;
-        const int n = lanes_before(out_features, column), m = lanes_before(out_features, second);
-        store_result(args, row, column, with_bias(args, low, column, n), n);
-        store_result(args, row, second, with_bias(args, high, second, m), m);
-    }
-}
 
 // Sums of a block's rows over a part of the features.
 template <int kRows, int kStrips>
@@ -172,8 +123,8 @@ void compute_panel(const LinearArgs& args, const RowBlock& block, int64_t panel)
     for (int turn = 0; turn < kTurns; ++turn)
         for (int s = 0; s < kStrips; ++s)
             for (int r = 0; r < kRows; ++r)
-                finish(args, block.first + r, panel, (turn * kStrips + s) * kWidth, sums[turn].low[r][s],
-                       sums[turn].high[r][s]);
+                finish(args.output, args.weight->panels(), block.first + r, panel, (turn * kStrips + s) * kWidth,
+                       sums[turn].low[r][s], sums[turn].high[r][s]);
 }
 
 using ComputeBlock = void (*)(const LinearArgs& args, const RowBlock& block, int64_t first_panel, int64_t end_panel);
@@ -201,28 +152,6 @@ ComputeBlock choose_block(WeightType type, int64_t num_rows) {
     }
 }
 
-// How a product is divided: rows into blocks of about equal size, blocks into chunks, panels into groups. A task is
-// a group of panels with a chunk of blocks.
-struct Division {
-    int64_t num_rows, num_blocks, num_panels, panels_per_group, num_groups, num_chunks;
-
-    Division(const LinearArgs& args, int64_t num_threads) {
-        const int64_t wanted_tasks = num_threads == 1 ? 1 : num_threads * kTasksPerThread;
-        num_rows = args.num_rows;
-        num_blocks = divide_up(num_rows, kMaxRows);
-        num_panels = args.weight->num_panels();
-        panels_per_group = divide_up(num_panels, wanted_tasks);
-        if (num_blocks > 1)
-            panels_per_group = smaller(panels_per_group, divide_up(kGroupBytes, args.weight->panel_bytes() + 1));
-        num_groups = divide_up(num_panels, panels_per_group);
-        num_chunks = smaller(num_blocks, divide_up(wanted_tasks, num_groups));
-    }
-
-    int64_t first_row(int64_t block) const { return block * num_rows / num_blocks; }
-    int64_t rows_of(int64_t block) const { return first_row(block + 1) - first_row(block); }
-    int64_t first_block(int64_t chunk) const { return chunk * num_blocks / num_chunks; }
-};
-
 void interleave(const LinearArgs& args, int64_t first, int64_t num_rows, float* out) {
     const float* x = args.x + first * args.x_stride;
     const int64_t in_features = args.weight->in_features();
@@ -233,28 +162,23 @@ void interleave(const LinearArgs& args, int64_t first, int64_t num_rows, float* 
 }  // namespace
 
 void linear(const LinearArgs& args) {
-    if (args.num_rows == 0 || args.weight->num_panels() == 0) return;
-    ThreadPool& threads = pool();
-    const Division division(args, threads.num_threads());
-    const int64_t in_features = args.weight->in_features();
+    const PackedMatrix& weight = *args.weight;
+    if (args.num_rows == 0 || weight.panels().count() == 0) return;
+    const Division division(args.num_rows, kMaxRows, weight.panels().count(), weight.panel_bytes());
+    const int64_t in_features = weight.in_features();
     float* interleaved = nullptr;
     if (args.num_rows > kMaxRowsInPlace) {
         interleaved = static_cast<float*>(scratch(args.num_rows * in_features * sizeof(float)));
-        threads.parallel_for(division.num_blocks, [&](int64_t block) {
+        pool().parallel_for(division.num_blocks, [&](int64_t block) {
             const int64_t first = division.first_row(block), num_rows = division.rows_of(block);
             if (num_rows > kMaxRowsInPlace) interleave(args, first, num_rows, interleaved + first * in_features);
         });
     }
-    threads.parallel_for(division.num_groups * division.num_chunks, [&](int64_t task) {
-        const int64_t group = task / division.num_chunks, chunk = task % division.num_chunks;
-        const int64_t first_panel = group * division.panels_per_group;
-        const int64_t end_panel = smaller(first_panel + division.panels_per_group, division.num_panels);
-        for (int64_t block = division.first_block(chunk); block < division.first_block(chunk + 1); ++block) {
-            const int64_t first = division.first_row(block), num_rows = division.rows_of(block);
-            const bool in_place = num_rows <= kMaxRowsInPlace;
-            const float* data = in_place ? args.x + first * args.x_stride : interleaved + first * in_features;
-            choose_block(args.weight->type(), num_rows)(args, {first, data, args.x_stride}, first_panel, end_panel);
-        }
+    division.run([&](int64_t block, int64_t first_panel, int64_t end_panel) {
+        const int64_t first = division.first_row(block), num_rows = division.rows_of(block);
+        const bool in_place = num_rows <= kMaxRowsInPlace;
+        const float* data = in_place ? args.x + first * args.x_stride : interleaved + first * in_features;
+        choose_block(weight.type(), num_rows)(args, {first, data, args.x_stride}, first_panel, end_panel);
     });
 }
 

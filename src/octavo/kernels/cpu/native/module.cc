@@ -9,9 +9,11 @@
 #include <iterator>
 #include <stdexcept>
 
+#include "attention_bindings.h"
 #include "isa.h"
 #include "linear.h"
 #include "packed_matrix.h"
+#include "quantized_bindings.h"
 #include "relax.h"
 #include "simd_probes.h"
 #include "thread_pool.h"
@@ -62,8 +64,8 @@ void bind_linear(nb::module_& m) {
         "linear",
         [](const PackedMatrix& weight, uintptr_t x, int64_t num_rows, int64_t x_stride, uintptr_t y, int64_t y_stride,
            uintptr_t bias, uintptr_t residual, int64_t residual_stride) {
-            linear({&weight, at<const float>(x), num_rows, x_stride, at<float>(y), y_stride, at<const float>(bias),
-                    at<const float>(residual), residual_stride});
+            linear({&weight, at<const float>(x), num_rows, x_stride,
+                    {at<float>(y), y_stride, at<const float>(bias), at<const float>(residual), residual_stride}});
         },
         "weight"_a, "x"_a, "num_rows"_a, "x_stride"_a, "y"_a, "y_stride"_a, "bias"_a, "residual"_a,
         "residual_stride"_a, Released());
@@ -127,6 +129,8 @@ NB_MODULE(_native, m) {
     m.def("num_threads", [] { return pool().num_threads(); });
     m.def("set_num_threads", &set_num_threads, "num_threads"_a, nb::call_guard<nb::gil_scoped_release>());
     bind_linear(m);
+    bind_quantized_linear(m);
+    bind_attention(m);
     nb::module_ probes = m.def_submodule("pool_probes");
     bind_pool_probes(probes);
     bind_simd_probe(m);

@@ -1,8 +1,6 @@
 #include "packed_matrix.h"
 
 #include <algorithm>
-#include <stdexcept>
-#include <string>
 
 #include "thread_pool.h"
 #include "widen.h"
@@ -14,29 +12,16 @@ namespace {
 // Features at a time when rows are packed: 32 rows of them stay in the first-level cache until their lines are full.
 constexpr int64_t kFeaturesAtOnce = 64;
 
-int64_t panels_for(int64_t out_features, bool gated) {
-    const int64_t columns = gated ? out_features / 2 : out_features;
-    const int64_t columns_a_panel = gated ? kHalfPanel : kPanelColumns;
-    return (columns + columns_a_panel - 1) / columns_a_panel;
-}
-
 }  // namespace
 
 PackedMatrix::PackedMatrix(int64_t out_features, int64_t in_features, WeightType type, bool gated)
-    : out_features_(out_features),
+    : panels_{out_features, gated},
       in_features_(in_features),
       type_(type),
-      gated_(gated),
-      num_panels_(panels_for(out_features, gated)),
-      buffer_(static_cast<std::size_t>(num_panels_) * panel_bytes()) {}
+      buffer_(static_cast<std::size_t>(panels_.count()) * panel_bytes()) {}
 
 int64_t PackedMatrix::offset_of_row(int64_t row) const {
-    int64_t panel = row / kPanelColumns, column = row % kPanelColumns;
-    if (gated_) {
-        const int64_t half = out_features_ / 2, in_half = row % half;
-        panel = in_half / kHalfPanel;
-        column = in_half % kHalfPanel + (row < half ? 0 : kHalfPanel);
-    }
+    auto [panel, column] = panels_.find(row);
     if (type_ == WeightType::bf16) column = column % kHalfPanel * 2 + column / kHalfPanel;
     return panel * in_features_ * kPanelColumns + column;
 }
@@ -63,10 +48,7 @@ void PackedMatrix::fill(const void* rows, int64_t first, int64_t num_rows, int64
 }
 
 void PackedMatrix::gather(const int64_t* row_ids, int64_t num_ids, float* out, int64_t out_stride) const {
-    for (int64_t i = 0; i < num_ids; ++i)
-        if (row_ids[i] < 0 || row_ids[i] >= out_features_)
-            throw std::out_of_range("row " + std::to_string(row_ids[i]) + " of a matrix of " +
-                                    std::to_string(out_features_) + " rows");
+    panels_.check(row_ids, num_ids);
     pool().parallel_for(num_ids, [&](int64_t i) {
         const int64_t offset = offset_of_row(row_ids[i]);
         const auto widen_row = [&](const auto* from, auto widen) {

@@ -8,33 +8,26 @@
 //   bf16         the same, with columns i and i + 16 side by side: a 32-bit lane holds a pair, and its two halves
 //                widen to fp32 with one shift and one mask
 //
-// A gated weight is [gate; up] (merged rows of both projections). Its panel p has columns 16p … 16p + 15 of the gate in the
-// first half and the same columns of up in the second, so that silu(gate) * up is computed in registers.
-//
-// Columns beyond the last are zero.
+// Gated weights: panels.h. Columns beyond the last are zero.
 #pragma once
 
 #include <cstdint>
 
 #include "aligned_buffer.h"
+#include "panels.h"
 
 namespace octavo {
 
 enum class WeightType : int { fp32, bf16, fp16 };
-
-constexpr int64_t kPanelColumns = 32;
-constexpr int64_t kHalfPanel = kPanelColumns / 2;
 
 class PackedMatrix {
   public:
     // A matrix of zeros. Throws std::bad_alloc.
     PackedMatrix(int64_t out_features, int64_t in_features, WeightType type, bool gated);
 
-    int64_t out_features() const { return out_features_; }
+    const Panels& panels() const { return panels_; }
     int64_t in_features() const { return in_features_; }
     WeightType type() const { return type_; }
-    bool gated() const { return gated_; }
-    int64_t num_panels() const { return num_panels_; }
     const void* data() const { return buffer_.data(); }
     std::size_t num_bytes() const { return buffer_.size(); }
     int64_t panel_bytes() const { return in_features_ * kPanelColumns * item_bytes(); }
@@ -51,10 +44,9 @@ class PackedMatrix {
     // Where W[row][0] is, in elements from the start; W[row][k] is k * kPanelColumns further.
     int64_t offset_of_row(int64_t row) const;
 
-    int64_t out_features_, in_features_;
+    Panels panels_;
+    int64_t in_features_;
     WeightType type_;
-    bool gated_;
-    int64_t num_panels_;
     AlignedBuffer buffer_;
 };
 

@@ -44,6 +44,11 @@ inline float max_lane(F32 v) {
     four = _mm_max_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_max_ss(four, _mm_movehdup_ps(four)));
 }
+inline F32 sum_each(const F32* v) {
+    const F32 a = _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
+    const F32 b = _mm256_hadd_ps(_mm256_hadd_ps(v[4], v[5]), _mm256_hadd_ps(v[6], v[7]));
+    return _mm256_permute2f128_ps(a, b, 0x20) + _mm256_permute2f128_ps(a, b, 0x31);
+}
 
 inline F32 load_bf16(const uint16_t* p) {
     const __m128i narrow = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));

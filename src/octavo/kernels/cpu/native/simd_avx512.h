@@ -24,6 +24,15 @@ inline F32 round_to_even(F32 v) { return _mm512_roundscale_ps(v, _MM_FROUND_TO_N
 inline F32 ldexp(F32 v, F32 n) { return _mm512_scalef_ps(v, n); }
 inline float sum(F32 v) { return _mm512_reduce_add_ps(v); }
 inline float max_lane(F32 v) { return _mm512_reduce_max_ps(v); }
+inline F32 sum_each(const F32* v) {
+    const auto halves = [](F32 a, F32 b) { return _mm512_shuffle_f32x4(a, b, 0x88) + _mm512_shuffle_f32x4(a, b, 0xdd); };
+    const auto four = [](const F32* v) {  // lane i of each quarter: the quarter's sum of v[i]
+        const __m512d a = _mm512_castps_pd(_mm512_unpacklo_ps(v[0], v[1]) + _mm512_unpackhi_ps(v[0], v[1]));
+        const __m512d b = _mm512_castps_pd(_mm512_unpacklo_ps(v[2], v[3]) + _mm512_unpackhi_ps(v[2], v[3]));
+        return _mm512_castpd_ps(_mm512_unpacklo_pd(a, b)) + _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+    };
+    return halves(halves(four(v), four(v + 4)), halves(four(v + 8), four(v + 12)));
+}
 
 inline F32 load_bf16(const uint16_t* p) {
     const __m256i narrow = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));

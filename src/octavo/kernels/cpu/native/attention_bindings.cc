@@ -1,0 +1,83 @@
+#include "attention_bindings.h"
+
+#include "elementwise.h"
+#include "paged_attention.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+using namespace octavo;
+
+namespace {
+
+using Released = nb::call_guard<nb::gil_scoped_release>;
+
+template <typename T>
+T* at(uintptr_t address) {
+    return reinterpret_cast<T*>(address);
+}
+
+void bind_paged_attention(nb::module_& m) {
+    m.def(
+        "paged_attention",
+        [](uintptr_t query, int64_t query_stride, uintptr_t output, int64_t num_heads, uintptr_t keys, uintptr_t values,
+           int kv_type, int64_t num_kv_heads, int64_t head_dim, int64_t block_size, uintptr_t block_tables,
+           int64_t table_stride, uintptr_t query_starts, uintptr_t seq_lens, int64_t num_seqs, float scale,
+           int64_t window) {
+            const KvCache cache{at<void>(keys), at<void>(values), static_cast<KvType>(kv_type), num_kv_heads, head_dim};
+            paged_attention({at<const float>(query), query_stride, at<float>(output), num_heads, cache, block_size,
+                             at<const int32_t>(block_tables), table_stride, at<const int32_t>(query_starts),
+                             at<const int32_t>(seq_lens), num_seqs, scale, window});
+        },
+        "query"_a, "query_stride"_a, "output"_a, "num_heads"_a, "keys"_a, "values"_a, "kv_type"_a, "num_kv_heads"_a,
+        "head_dim"_a, "block_size"_a, "block_tables"_a, "table_stride"_a, "query_starts"_a, "seq_lens"_a, "num_seqs"_a,
+        "scale"_a, "window"_a, Released());
+}
+
+void bind_elementwise(nb::module_& m) {
+    m.def(
+        "rms_norm",
+        [](uintptr_t x, int64_t x_stride, int64_t num_rows, int64_t size, uintptr_t weight, uintptr_t residual,
+           int64_t residual_stride, float eps, uintptr_t total, uintptr_t normalised) {
+            rms_norm({at<const float>(x), x_stride, num_rows, size, at<const float>(weight), at<const float>(residual),
+                      residual_stride, eps, at<float>(total), at<float>(normalised)});
+        },
+        "x"_a, "x_stride"_a, "num_rows"_a, "size"_a, "weight"_a, "residual"_a, "residual_stride"_a, "eps"_a, "total"_a,
+        "normalised"_a, Released());
+    m.def(
+        "silu_and_mul",
+        [](uintptr_t x, int64_t x_stride, int64_t num_rows, int64_t size, uintptr_t y) {
+            silu_and_mul({at<const float>(x), x_stride, num_rows, size, at<float>(y)});
+        },
+        "x"_a, "x_stride"_a, "num_rows"_a, "size"_a, "y"_a, Released());
+    m.def(
+        "rotary_write_kv",
+        [](uintptr_t query, int64_t query_stride, uintptr_t key, int64_t key_stride, uintptr_t value,
+           int64_t value_stride, int64_t num_tokens, int64_t num_heads, uintptr_t rotated, uintptr_t cos, uintptr_t sin,
+           uintptr_t query_norm_weight, uintptr_t key_norm_weight, float eps, uintptr_t keys, uintptr_t values,
+           int kv_type, int64_t num_kv_heads, int64_t head_dim, uintptr_t slots) {
+            const KvCache cache{at<void>(keys), at<void>(values), static_cast<KvType>(kv_type), num_kv_heads, head_dim};
+            rotary_write_kv({{at<const float>(query), query_stride},
+                             {at<const float>(key), key_stride},
+                             {at<const float>(value), value_stride},
+                             num_tokens,
+                             num_heads,
+                             at<float>(rotated),
+                             at<const float>(cos),
+                             at<const float>(sin),
+                             at<const float>(query_norm_weight),
+                             at<const float>(key_norm_weight),
+                             eps,
+                             cache,
+                             at<const int64_t>(slots)});
+        },
+        "query"_a, "query_stride"_a, "key"_a, "key_stride"_a, "value"_a, "value_stride"_a, "num_tokens"_a,
+        "num_heads"_a, "rotated"_a, "cos"_a, "sin"_a, "query_norm_weight"_a, "key_norm_weight"_a, "eps"_a, "keys"_a,
+        "values"_a, "kv_type"_a, "num_kv_heads"_a, "head_dim"_a, "slots"_a, Released());
+}
+
+}  // namespace
+
+void bind_attention(nb::module_& m) {
+    bind_paged_attention(m);
+    bind_elementwise(m);
+}

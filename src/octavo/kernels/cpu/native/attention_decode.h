@@ -1,0 +1,305 @@
+// Attention of a sequence with one query. Include in .isa.cc files only.
+//
+// The cost is reading the cache, so each key and value is read once, for all heads of its group, with dot products for
+// the scores. The context is cut into splits of a fixed length; each has a softmax of its own, and the last one to be done
+// combines them in order. So the result does not depend on the number of threads.
+#pragma once
+
+#include <utility>
+
+#include "attention_work.h"
+
+namespace octavo::OCTAVO_ISA {
+
+// Tokens of a split.
+constexpr int64_t kSplitTokens = 128;
+// Tokens after which the next key head has its turn. The heads of a token are neighbours in memory, and reading is fastest
+// where whole tokens follow each other.
+constexpr int kTurnTokens = 8;
+// Query heads that take a key at a time; the heads of larger groups come in several lots.
+constexpr int64_t kMaxLot = 8;
+// Sums that stay in registers.
+constexpr int kSums = kWidth == 16 ? 16 : 8;
+constexpr int kCacheLine = 64;
+
+// A split of a sequence for some key heads.
+struct DecodeItem {
+    int64_t sequence, split, first_kv_head, end_kv_head;
+    float* partials;  // of the sequence's first split, or null if it has only one
+    int32_t* num_done;
+};
+
+// One head's share of a split: its weighted sum of values, the largest score, and the sum of the weights.
+struct Partial {
+    float* values;
+    float* max_score;
+    float* weight_sum;
+};
+
+inline int64_t padded_head_dim(const PagedAttentionArgs& args) { return round_up(args.cache.head_dim, kWidth); }
+inline int64_t partial_floats(const PagedAttentionArgs& args) { return padded_head_dim(args) + kWidth; }
+inline Partial partial_at(const PagedAttentionArgs& args, float* partials, int64_t split, int64_t head) {
+    float* values = partials + (split * args.num_heads + head) * partial_floats(args);
+    return {values, values + padded_head_dim(args), values + padded_head_dim(args) + 1};
+}
+
+inline int64_t num_splits(const PagedAttentionArgs& args, const Sequence& sequence) {
+    return (sequence.length - 1) / kSplitTokens - first_visible(args, sequence.length - 1) / kSplitTokens + 1;
+}
+
+// Floats of scratch space that a thread needs.
+inline int64_t decode_floats(const PagedAttentionArgs& args) {
+    return args.num_heads * (padded_head_dim(args) + kSplitTokens + partial_floats(args));
+}
+
+inline float exp_of(float value) {
+    float lanes[kWidth];
+    store(lanes, exp(broadcast(value)));
+    return lanes[0];
+}
+
+// The largest power of two that is no larger than n and `most`.
+constexpr int power_of_two_below(int n, int most) {
+    int power = 1;
+    while (2 * power <= n && 2 * power <= most) power *= 2;
+    return power;
+}
+
+// Bring in what the next turn reads. A turn of all heads is larger than the first-level cache.
+template <typename Item>
+inline void fetch_ahead(const Item* row, int64_t head_dim) {
+    const char* bytes = reinterpret_cast<const char*>(row);
+    for (int64_t byte = 0; byte < head_dim * static_cast<int64_t>(sizeof(Item)); byte += kCacheLine)
+        prefetch_l2(bytes + byte);
+}
+
+// Scores of kTurnTokens tokens for kHeads heads: dot products of rows of `query` with rows of `keys`.
+template <typename Kv, int kHeads>
+inline void score_turn(const float* query, int64_t query_stride, const typename Kv::Item* keys, const int64_t* offsets,
+                       int64_t head_dim, float* scores) {
+    constexpr int kTokens = power_of_two_below(kSums / kHeads, kTurnTokens);
+    constexpr int kVectors = (kHeads * kTokens + kWidth - 1) / kWidth * kWidth;
+    const int64_t whole = head_dim / kWidth * kWidth;
+    const int rest = static_cast<int>(head_dim - whole);
+    for (int64_t token = 0; token < kTurnTokens; token += kTokens) {
+        const typename Kv::Item* rows[kTokens];
+        for (int t = 0; t < kTokens; ++t) {
+            rows[t] = keys + offsets[token + t];
+            fetch_ahead(keys + offsets[token + t + kTurnTokens], head_dim);
+        }
+        F32 sums[kVectors];
+#pragma GCC unroll 16
+        for (int i = 0; i < kVectors; ++i) sums[i] = zero();
+        const auto add = [&](int64_t dim, auto&& load_keys) __attribute__((always_inline)) {
+            F32 key[kTokens];
+#pragma GCC unroll 16
+            for (int t = 0; t < kTokens; ++t) key[t] = load_keys(rows[t] + dim);
+#pragma GCC unroll 8
+            for (int h = 0; h < kHeads; ++h) {
+                const F32 part = load(query + h * query_stride + dim);
+#pragma GCC unroll 16
+                for (int t = 0; t < kTokens; ++t) sums[h * kTokens + t] = fma(part, key[t], sums[h * kTokens + t]);
+            }
+        };
+        for (int64_t dim = 0; dim < whole; dim += kWidth)
+            add(dim, [](const typename Kv::Item* p) { return Kv::load(p); });
+        if (rest > 0) add(whole, [rest](const typename Kv::Item* p) { return Kv::load_first(p, rest); });
+        float dots[kVectors];
+#pragma GCC unroll 4
+        for (int i = 0; i < kVectors; i += kWidth) store(dots + i, sum_each(sums + i));
+        for (int h = 0; h < kHeads; ++h)
+            for (int t = 0; t < kTokens; ++t) scores[h * kSplitTokens + token + t] = dots[h * kTokens + t];
+    }
+}
+
+// sums[head] += weights[head][token] * values[token] for kColumns vectors of each value.
+template <typename Kv, int kHeads, int kColumns>
+inline void add_columns(const float* weights, int64_t num_tokens, const typename Kv::Item* values,
+                        const int64_t* offsets, int rest, float* sums, int64_t sums_stride) {
+    F32 total[kHeads][kColumns];
+#pragma GCC unroll 8
+    for (int h = 0; h < kHeads; ++h)
+#pragma GCC unroll 16
+        for (int c = 0; c < kColumns; ++c) total[h][c] = load(sums + h * sums_stride + c * kWidth);
+    for (int64_t t = 0; t < num_tokens; ++t) {
+        const typename Kv::Item* row = values + offsets[t];
+        F32 value[kColumns];
+#pragma GCC unroll 16
+        for (int c = 0; c < kColumns; ++c)
+            value[c] = rest > 0 ? Kv::load_first(row + c * kWidth, rest) : Kv::load(row + c * kWidth);
+#pragma GCC unroll 8
+        for (int h = 0; h < kHeads; ++h) {
+            const F32 weight = broadcast(weights[h * kSplitTokens + t]);
+#pragma GCC unroll 16
+            for (int c = 0; c < kColumns; ++c) total[h][c] = fma(weight, value[c], total[h][c]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int h = 0; h < kHeads; ++h)
+#pragma GCC unroll 16
+        for (int c = 0; c < kColumns; ++c) store(sums + h * sums_stride + c * kWidth, total[h][c]);
+}
+
+// The same for all columns from `dim` on, as many at a time as fit in registers.
+template <typename Kv, int kHeads, int kColumns>
+inline void add_values_from(int64_t dim, const float* weights, int64_t num_tokens, const typename Kv::Item* values,
+                            const int64_t* offsets, int64_t head_dim, float* sums, int64_t sums_stride) {
+    for (; dim + kColumns * kWidth <= head_dim; dim += kColumns * kWidth)
+        add_columns<Kv, kHeads, kColumns>(weights, num_tokens, values + dim, offsets, 0, sums + dim, sums_stride);
+    if constexpr (kColumns > 1) {
+        add_values_from<Kv, kHeads, kColumns / 2>(dim, weights, num_tokens, values, offsets, head_dim, sums,
+                                                  sums_stride);
+    } else if (dim < head_dim) {
+        add_columns<Kv, kHeads, 1>(weights, num_tokens, values + dim, offsets, static_cast<int>(head_dim - dim),
+                                   sums + dim, sums_stride);
+    }
+}
+
+template <typename Kv, int kHeads>
+inline void add_turn(const float* weights, int64_t num_tokens, const typename Kv::Item* values, const int64_t* offsets,
+                     int64_t head_dim, float* sums, int64_t sums_stride) {
+    for (int64_t t = 0; t < num_tokens; ++t) fetch_ahead(values + offsets[t + kTurnTokens], head_dim);
+    add_values_from<Kv, kHeads, power_of_two_below(kSums / kHeads, kSums)>(0, weights, num_tokens, values, offsets, head_dim,
+                                                                    sums, sums_stride);
+}
+
+template <typename Kv>
+struct DecodeKernel {
+    using Item = typename Kv::Item;
+    using Score = void (*)(const float*, int64_t, const Item*, const int64_t*, int64_t, float*);
+    using Add = void (*)(const float*, int64_t, const Item*, const int64_t*, int64_t, float*, int64_t);
+
+    template <int... kHeadsLessOne>
+    static Score score_for(int64_t lot, std::integer_sequence<int, kHeadsLessOne...>) {
+        static constexpr Score table[] = {score_turn<Kv, kHeadsLessOne + 1>...};
+        return table[lot - 1];
+    }
+    template <int... kHeadsLessOne>
+    static Add add_for(int64_t lot, std::integer_sequence<int, kHeadsLessOne...>) {
+        static constexpr Add table[] = {add_turn<Kv, kHeadsLessOne + 1>...};
+        return table[lot - 1];
+    }
+
+    // Call body(key head, first query head, number of query heads) for each lot of an item.
+    template <typename Body>
+    static void for_each_lot(const PagedAttentionArgs& args, const DecodeItem& item, Body&& body) {
+        const int64_t group = args.num_heads / args.cache.num_kv_heads;
+        for (int64_t kv_head = item.first_kv_head; kv_head < item.end_kv_head; ++kv_head)
+            for (int64_t first = 0; first < group; first += kMaxLot)
+                body(kv_head, kv_head * group + first, smaller(kMaxLot, group - first));
+    }
+};
+
+// Turn n scores into weights exp(score - max).
+inline void softmax_weights(float* scores, int64_t n, const Partial& partial) {
+    const int64_t padded = round_up(n, kWidth);
+    for (int64_t i = n; i < padded; ++i) scores[i] = kMinusInfinity;
+    F32 largest = broadcast(kLowest);
+    for (int64_t i = 0; i < padded; i += kWidth) largest = max(load(scores + i), largest);
+    const float max_score = max_lane(largest);
+    F32 total = zero();
+    for (int64_t i = 0; i < padded; i += kWidth) {
+        const F32 weight = exp(load(scores + i) - broadcast(max_score));
+        store(scores + i, weight);
+        total = total + weight;
+    }
+    *partial.max_score = max_score;
+    *partial.weight_sum = sum(total);
+}
+
+inline void store_output(const PagedAttentionArgs& args, const Sequence& sequence, int64_t head, const float* values,
+                         float weight_sum) {
+    const int64_t head_dim = args.cache.head_dim;
+    float* output = args.output + (sequence.first_token * args.num_heads + head) * head_dim;
+    for (int64_t dim = 0; dim < head_dim; dim += kWidth)
+        store_first(output + dim, load(values + dim) / broadcast(weight_sum),
+                    static_cast<int>(smaller(kWidth, head_dim - dim)));
+}
+
+// Add the splits of one head up, in the first one's place.
+inline void combine_splits(const PagedAttentionArgs& args, const Sequence& sequence, float* partials, int64_t splits,
+                           int64_t head) {
+    float max_score = kLowest, weight_sum = 0;
+    for (int64_t split = 0; split < splits; ++split) {
+        const float other = *partial_at(args, partials, split, head).max_score;
+        max_score = other > max_score ? other : max_score;
+    }
+    float* sums = partial_at(args, partials, 0, head).values;
+    for (int64_t split = 0; split < splits; ++split) {
+        const Partial partial = partial_at(args, partials, split, head);
+        const float factor = exp_of(*partial.max_score - max_score);
+        weight_sum += factor * *partial.weight_sum;
+        for (int64_t dim = 0; dim < padded_head_dim(args); dim += kWidth) {
+            const F32 share = broadcast(factor) * load(partial.values + dim);
+            store(sums + dim, split == 0 ? share : load(sums + dim) + share);
+        }
+    }
+    store_output(args, sequence, head, sums, weight_sum);
+}
+
+// Compute one item; `area` has decode_floats.
+template <typename Kv>
+void decode(const PagedAttentionArgs& args, const DecodeItem& item, float* area) {
+    using Kernel = DecodeKernel<Kv>;
+    constexpr std::make_integer_sequence<int, kMaxLot> lots;
+    const Sequence sequence(args, item.sequence);
+    const int64_t head_dim = args.cache.head_dim, query_stride = padded_head_dim(args);
+    const auto* keys = static_cast<const typename Kv::Item*>(args.cache.keys);
+    const auto* values = static_cast<const typename Kv::Item*>(args.cache.values);
+
+    const int64_t begin = first_visible(args, sequence.length - 1);
+    const int64_t split = begin / kSplitTokens + item.split;
+    const int64_t first = larger(begin, split * kSplitTokens);
+    const int64_t end = smaller(sequence.length, (split + 1) * kSplitTokens), num_tokens = end - first;
+    // Turns reach beyond the last token, and prefetching a turn further: they see the last token again.
+    int64_t offsets[kSplitTokens + 2 * kTurnTokens];
+    find_tokens(args, sequence, first, end, offsets);
+    for (int64_t t = num_tokens; t < round_up(num_tokens, kTurnTokens) + kTurnTokens; ++t)
+        offsets[t] = offsets[num_tokens - 1];
+
+    float* query = area;
+    float* scores = query + args.num_heads * query_stride;
+    float* partials = item.partials ? item.partials : scores + args.num_heads * kSplitTokens;
+    Kernel::for_each_lot(args, item, [&](int64_t, int64_t first_head, int64_t lot) {
+        for (int64_t head = first_head; head < first_head + lot; ++head) {
+            const float* from = args.query + sequence.first_token * args.query_stride + head * head_dim;
+            float* sums = partial_at(args, partials, item.split, head).values;
+            for (int64_t dim = 0; dim < head_dim; dim += kWidth) {
+                const int n = static_cast<int>(smaller(kWidth, head_dim - dim));
+                store(query + head * query_stride + dim, load_first(from + dim, n) * broadcast(args.scale));
+                store(sums + dim, zero());
+            }
+        }
+    });
+    for (int64_t t = 0; t < num_tokens; t += kTurnTokens)
+        Kernel::for_each_lot(args, item, [&](int64_t kv_head, int64_t head, int64_t lot) {
+            Kernel::score_for(lot, lots)(query + head * query_stride, query_stride, keys + kv_head * head_dim,
+                                         offsets + t, head_dim, scores + head * kSplitTokens + t);
+        });
+    Kernel::for_each_lot(args, item, [&](int64_t, int64_t first_head, int64_t lot) {
+        for (int64_t head = first_head; head < first_head + lot; ++head)
+            softmax_weights(scores + head * kSplitTokens, num_tokens, partial_at(args, partials, item.split, head));
+    });
+    for (int64_t t = 0; t < num_tokens; t += kTurnTokens)
+        Kernel::for_each_lot(args, item, [&](int64_t kv_head, int64_t head, int64_t lot) {
+            Kernel::add_for(lot, lots)(scores + head * kSplitTokens + t, smaller(kTurnTokens, num_tokens - t),
+                                       values + kv_head * head_dim, offsets + t, head_dim,
+                                       partial_at(args, partials, item.split, head).values, partial_floats(args));
+        });
+
+    const int64_t splits = num_splits(args, sequence);
+    const bool is_last = splits == 1 || __atomic_add_fetch(item.num_done, 1, __ATOMIC_ACQ_REL) == splits;
+    if (!is_last) return;
+    Kernel::for_each_lot(args, item, [&](int64_t, int64_t first_head, int64_t lot) {
+        for (int64_t head = first_head; head < first_head + lot; ++head) {
+            if (splits == 1) {
+                const Partial partial = partial_at(args, partials, 0, head);
+                store_output(args, sequence, head, partial.values, *partial.weight_sum);
+            } else {
+                combine_splits(args, sequence, partials, splits, head);
+            }
+        }
+    });
+}
+
+}  // namespace octavo::OCTAVO_ISA

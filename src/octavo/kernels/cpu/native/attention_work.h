@@ -1,0 +1,50 @@
+// What both ways of paged attention share: pieces of work, and where a sequence's tokens are. Include in .isa.cc files
+// only.
+#pragma once
+
+#include "kv_types.h"
+#include "paged_attention.h"
+#include "simd.h"
+
+namespace octavo::OCTAVO_ISA {
+
+inline int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
+inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// Below every score that is a number: exp(-infinity - kLowest) is 0, where exp(-infinity + infinity) would be NaN.
+constexpr float kLowest = -3.402823466e38f;
+constexpr float kMinusInfinity = -__builtin_inff();
+
+// One sequence of the batch.
+struct Sequence {
+    int64_t first_token, num_queries, length;
+    const int32_t* blocks;
+
+    Sequence(const PagedAttentionArgs& args, int64_t index)
+        : first_token(args.query_starts[index]),
+          num_queries(args.query_starts[index + 1] - first_token),
+          length(args.seq_lens[index]),
+          blocks(args.block_tables + index * args.table_stride) {}
+
+    int64_t position_of_query(int64_t query) const { return length - num_queries + query; }
+};
+
+// The first position that a query at `position` sees.
+inline int64_t first_visible(const PagedAttentionArgs& args, int64_t position) {
+    return args.window == 0 ? 0 : larger(0, position - args.window + 1);
+}
+
+// Where the tokens at positions [first, end) are in the cache, in elements from the start of it.
+inline void find_tokens(const PagedAttentionArgs& args, const Sequence& sequence, int64_t first, int64_t end,
+                        int64_t* offsets) {
+    const int64_t stride = args.cache.slot_stride();
+    int64_t block = first / args.block_size, in_block = first % args.block_size;
+    for (int64_t position = first; position < end; ++block, in_block = 0) {
+        const int64_t slot = sequence.blocks[block] * args.block_size;
+        for (; in_block < args.block_size && position < end; ++in_block, ++position)
+            *offsets++ = (slot + in_block) * stride;
+    }
+}
+
+}  // namespace octavo::OCTAVO_ISA

@@ -1,0 +1,76 @@
+#include "int8_matrix.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "thread_pool.h"
+
+namespace octavo {
+
+namespace {
+
+constexpr uint8_t kSignBit = 0x80;  // flipping it adds 128
+
+}  // namespace
+
+Int8Matrix::Int8Matrix(int64_t out_features, int64_t in_features, bool gated)
+    : panels_{out_features, gated},
+      in_features_(in_features),
+      num_lines_((in_features + kFeaturesAStep - 1) / kFeaturesAStep * (kFeaturesAStep / kFeaturesALine)),
+      buffer_(static_cast<std::size_t>(panels_.count()) * panel_bytes()),
+      scale_buffer_(static_cast<std::size_t>(panels_.count()) * kPanelColumns * sizeof(float)) {
+    if (buffer_.size() > 0) std::memset(buffer_.data(), kSignBit, buffer_.size());
+}
+
+uint8_t* Int8Matrix::address_of(PanelPosition position) const {
+    return static_cast<uint8_t*>(buffer_.data()) + position.panel * panel_bytes() + position.column * kFeaturesALine;
+}
+
+float* Int8Matrix::scale_of(PanelPosition position) const {
+    return static_cast<float*>(scale_buffer_.data()) + position.panel * kPanelColumns + position.column;
+}
+
+void Int8Matrix::fill(const int8_t* values, int64_t row_stride, const float* scales, int64_t first, int64_t num_rows) {
+    // So many lines that they stay in the first-level cache until all their columns are written.
+    constexpr int64_t kFeaturesAtOnce = 512;
+    pool().parallel_for((num_rows + kPanelColumns - 1) / kPanelColumns, [&](int64_t chunk) {
+        const int64_t begin = chunk * kPanelColumns, end = std::min(begin + kPanelColumns, num_rows);
+        for (int64_t k0 = 0; k0 < in_features_; k0 += kFeaturesAtOnce) {
+            const int64_t k1 = std::min(k0 + kFeaturesAtOnce, in_features_);
+            for (int64_t row = begin; row < end; ++row) {
+                uint8_t* to = address_of(panels_.find(first + row)) + k0 / kFeaturesALine * kLineBytes;
+                const int8_t* from = values + row * row_stride;
+                for (int64_t k = k0; k < k1; k += kFeaturesALine, to += kLineBytes) {
+                    const int64_t end_of_line = std::min(k + kFeaturesALine, k1);
+                    for (int64_t i = k; i < end_of_line; ++i) to[i - k] = static_cast<uint8_t>(from[i]) ^ kSignBit;
+                }
+            }
+        }
+        for (int64_t row = begin; row < end; ++row) *scale_of(panels_.find(first + row)) = scales[row];
+    });
+}
+
+void Int8Matrix::read(int64_t first, int64_t num_rows, int8_t* values, float* scales) const {
+    pool().parallel_for(num_rows, [&](int64_t row) {
+        const PanelPosition position = panels_.find(first + row);
+        const uint8_t* from = address_of(position);
+        for (int64_t k = 0; k < in_features_; ++k)
+            values[row * in_features_ + k] = static_cast<int8_t>(
+                from[k / kFeaturesALine * kLineBytes + k % kFeaturesALine] ^ kSignBit);
+        scales[row] = *scale_of(position);
+    });
+}
+
+void Int8Matrix::gather(const int64_t* row_ids, int64_t num_ids, float* out, int64_t out_stride) const {
+    panels_.check(row_ids, num_ids);
+    pool().parallel_for(num_ids, [&](int64_t i) {
+        const PanelPosition position = panels_.find(row_ids[i]);
+        const uint8_t* from = address_of(position);
+        const float scale = *scale_of(position);
+        float* to = out + i * out_stride;
+        for (int64_t k = 0; k < in_features_; ++k)
+            to[k] = static_cast<float>(from[k / kFeaturesALine * kLineBytes + k % kFeaturesALine] - kSignBit) * scale;
+    });
+}
+
+}  // namespace octavo

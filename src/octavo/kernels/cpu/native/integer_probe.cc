@@ -1,0 +1,9 @@
+#include "integer_probe.h"
+
+#include "kernel.h"
+
+namespace octavo {
+
+OCTAVO_DISPATCH_VNNI(int64_t, multiply_int8, (int64_t steps), (steps))
+
+}  // namespace octavo

@@ -1,0 +1,6 @@
+// Binds what computes with quantised weights; part of module.cc.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+void bind_quantized_linear(nanobind::module_& m);

@@ -1,0 +1,56 @@
+// What the linear layers over int8 and int4 weights share. Include in .isa.cc files only.
+#pragma once
+
+#include <utility>
+
+#include "linear_tiles.h"
+#include "quantized_rows.h"
+#include "simd_int8.h"
+
+namespace octavo::OCTAVO_ISA {
+
+// Far ahead, since the processor's own prefetching ends at each page.
+constexpr int kPrefetchBytes = 8192;
+
+// Where a block's rows of activations are. One pointer for three rows: the processor adds a stride, or two, to it as it
+// loads, and more pointers would not fit its registers.
+template <int kRows>
+struct RowPointers {
+    static constexpr int kRowsAPointer = 3;
+    static constexpr int kPointers = (kRows + kRowsAPointer - 1) / kRowsAPointer;
+    const int8_t* pointers[kPointers];
+    int64_t stride;
+
+    RowPointers(const QuantizedRows& x, int64_t first_row) : stride(x.stride) {
+        for (int i = 0; i < kPointers; ++i) pointers[i] = x.values + (first_row + i * kRowsAPointer) * stride;
+    }
+    I32 quad(int row, int feature) const {
+        return broadcast_quad(pointers[row / kRowsAPointer] + row % kRowsAPointer * stride + feature);
+    }
+    void advance(int64_t features) {
+        for (int i = 0; i < kPointers; ++i) pointers[i] += features;
+    }
+};
+
+// Kernel<kRows>::run(args, first_row, panel), for the number of rows that a block has.
+template <template <int> typename Kernel, typename Args, int... kRowsLessOne>
+void run_panels(const Args& args, int64_t num_rows, int64_t first_row, int64_t first_panel, int64_t end_panel,
+                std::integer_sequence<int, kRowsLessOne...>) {
+    using Run = void (*)(const Args& args, int64_t first_row, int64_t panel);
+    static constexpr Run table[] = {Kernel<kRowsLessOne + 1>::run...};
+    const Run run = table[num_rows - 1];
+    for (int64_t panel = first_panel; panel < end_panel; ++panel) run(args, first_row, panel);
+}
+
+template <template <int> typename Kernel, int kMaxRows, typename Args>
+void run_linear(const Args& args) {
+    const int64_t num_panels = args.weight->panels().count();
+    if (args.x.num_rows == 0 || num_panels == 0) return;
+    const Division division(args.x.num_rows, kMaxRows, num_panels, args.weight->panel_bytes());
+    division.run([&](int64_t block, int64_t first_panel, int64_t end_panel) {
+        run_panels<Kernel>(args, division.rows_of(block), division.first_row(block), first_panel, end_panel,
+                           std::make_integer_sequence<int, kMaxRows>());
+    });
+}
+
+}  // namespace octavo::OCTAVO_ISA
