@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -14,6 +16,7 @@ from octavo.bench.offline import (
 )
 from octavo.engine.llm import LLM
 from octavo.errors import ConfigError
+from octavo.models.loading import load_model
 from tests.checkpoints import make_checkpoint
 
 
@@ -55,7 +58,9 @@ def test_outputs_of_one_token_have_no_decode_steps(llm):
 
 def test_a_step_reads_all_weights_once_and_the_keys_and_values_so_far(llm, monkeypatch):
     monkeypatch.setattr("octavo.bench.decode_traffic.read_bandwidth", lambda device, dtype: 1e9)
-    model, config = llm._core.runner.model, llm.model_config
+    config = llm.model_config
+    directory, cpu = Path(llm.config.model), torch.device("cpu")
+    model = load_model(directory, config, dtype=torch.float32, device=cpu)
     num_weights = sum(parameter.numel() for parameter in model.parameters())
     unread = 0 if config.tie_word_embeddings else config.vocab_size * config.hidden_size
     kv_elements = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim

@@ -147,7 +147,7 @@ def test_weights_are_converted_to_the_type_asked_for(checkpoint: Path, dtype: to
     model = load_model(checkpoint, ModelConfig.from_directory(checkpoint), dtype=dtype, device=CPU)
     assert {parameter.dtype for parameter in model.parameters()} == {dtype}
     stored = load_file(checkpoint / "model.safetensors")["model.embed_tokens.weight"]
-    assert torch.equal(model.embed_tokens.weight, stored.to(dtype))
+    assert torch.equal(model.embed_tokens.weight.weight, stored.to(dtype))
 
 
 def dummy(directory: Path, seed: int, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
@@ -165,7 +165,7 @@ def test_dummy_weights_depend_on_the_seed_alone(tmp_path: Path) -> None:
     torch.manual_seed(2)
     second = dummy(tmp_path, seed=7)
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert not torch.equal(first["embed_tokens.weight"], dummy(tmp_path, seed=8)["embed_tokens.weight"])
+    assert not torch.equal(first["embed_tokens.weight.weight"], dummy(tmp_path, seed=8)["embed_tokens.weight.weight"])
     torch.manual_seed(1)
     assert torch.equal(torch.rand(1), after_first)
 

@@ -17,7 +17,7 @@ from octavo.engine.profiling import run_largest_steps
 from octavo.engine.runner import Runner
 from octavo.engine.scheduler import Scheduler
 from octavo.errors import ConfigError
-from octavo.kernels.cpu import default_num_threads, load_native, native_status
+from octavo.kernels.cpu import default_num_threads, has_native, load_native, native_status
 from octavo.models.loading import load_model, weight_bytes
 from octavo.models.quantization.choice import choose_formats
 from octavo.plan.memory import kv_bytes_per_token
@@ -57,6 +57,7 @@ def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfi
     num_weight_bytes = weight_bytes(model_config, dtype=dtype, formats=formats)
     memory.check_weights_fit(num_weight_bytes, _free_memory(device), device.type)
     logger.info("weights: %s, %s", format_bytes(num_weight_bytes), formats.method or "not quantized")
+    is_native = device.type == "cpu" and has_native()
     model = load_model(
         directory,
         model_config,
@@ -65,6 +66,7 @@ def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfi
         load_format=config.load_format,
         seed=config.seed,
         formats=formats,
+        native=is_native,
     )
     bytes_per_token = kv_bytes_per_token(
         num_layers=model_config.num_hidden_layers,
@@ -129,11 +131,11 @@ def choose_device(name: str) -> torch.device:
 def choose_dtype(name: str, checkpoint_dtype: str, device: torch.device) -> torch.dtype:
     """Return the dtype for a ``dtype`` setting.
 
-    ``auto`` is the checkpoint's own type on a GPU, and float32 on a CPU: most CPUs compute 16-bit types in software,
-    and float32 loses nothing.
+    ``auto`` is the checkpoint's own type: native kernels of the CPU widen 16-bit weights on the way and compute in
+    float32, which loses nothing. Without them it is float32 on a CPU, as torch computes 16-bit types in software there.
     """
     if name == "auto":
-        name = "float32" if device.type == "cpu" else checkpoint_dtype
+        name = "float32" if device.type == "cpu" and not has_native() else checkpoint_dtype
     return _DTYPES[name]
 
 

@@ -6,8 +6,8 @@ in ``kernels.reference``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Concatenate, ParamSpec, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from octavo.kernels.dispatch import Implementation, KernelRow, Operation, rows_o
 
 __all__ = [
     "describe",
+    "forget_choices",
     "int4_linear",
     "int8_groups_linear",
     "int8_linear",
@@ -55,14 +56,23 @@ int4_linear = Operation("int4_linear", [Implementation("reference", reference.in
 int8_groups_linear = Operation("int8_groups_linear", [Implementation("reference", reference.int8_groups_linear)])
 
 
+_OPERATIONS: Sequence[Operation[..., Any]] = (
+    rms_norm,
+    silu_and_mul,
+    rotary_write_kv,
+    paged_attention,
+    int8_linear,
+    int4_linear,
+    int8_groups_linear,
+)
+
+
 def describe() -> list[KernelRow]:
     """Return the dispatch table: which implementations each operation has, in the order in which they are tried."""
-    return [
-        *rows_of(rms_norm),
-        *rows_of(silu_and_mul),
-        *rows_of(rotary_write_kv),
-        *rows_of(paged_attention),
-        *rows_of(int8_linear),
-        *rows_of(int4_linear),
-        *rows_of(int8_groups_linear),
-    ]
+    return [row for operation in _OPERATIONS for row in rows_of(operation)]
+
+
+def forget_choices() -> None:
+    """Choose implementations anew: what is available has changed."""
+    for operation in _OPERATIONS:
+        operation.forget_choices()

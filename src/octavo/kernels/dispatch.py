@@ -58,6 +58,10 @@ class Operation(Generic[P, R]):
             function = self._chosen[key] = self._choose(tensor)
         return function(tensor, *args, **kwargs)
 
+    def forget_choices(self) -> None:
+        """Choose implementations anew at the next calls."""
+        self._chosen.clear()
+
     def _choose(self, tensor: Tensor) -> Callable[Concatenate[Tensor, P], R]:
         for implementation in self.implementations:
             if implementation.takes(tensor):

@@ -30,22 +30,33 @@ def load_model(
     load_format: str = "auto",
     seed: int = 0,
     formats: WeightFormats = UNQUANTIZED,
+    native: bool = False,
 ) -> CausalLM:
     """Build the model of ``config`` on ``device`` and fill it.
 
     Args:
         directory: holds the checkpoint, or is a GGUF file; not looked at for dummy weights.
+        dtype: of matrices that are not quantised; where torch computes, of activations and everything else, too.
         load_format: ``auto`` or ``safetensors`` reads the checkpoint, ``dummy`` makes random weights.
         seed: of dummy weights: the same seed gives the same weights on the same kind of device.
         formats: in which the model holds its matrices; they fit the checkpoint (``choose_formats``).
+        native: pack the matrices for the CPU's native kernels, and compute in float32.
 
     Raises:
         ModelError: the architecture is not supported, or the checkpoint is missing, broken or does not fit.
     """
-    model = _build(config, dtype, device, formats)
+    placement = Placement(
+        torch.float32 if native else dtype,
+        device,
+        linear_format=formats.linear,
+        head_format=formats.head,
+        is_native=native,
+        matrix_dtype=dtype,
+    )
+    model = model_class(config.architecture)(config, placement)
     with torch.no_grad():
         if load_format == "dummy":
-            _fill_with_noise(model, seed)
+            _fill_with_noise(model, torch.Generator(device).manual_seed(seed))
         else:
             load_weights(model, _iterate_tensors(directory, config, dtype), device)
     return model.eval()
@@ -61,29 +72,23 @@ def weight_bytes(config: ModelConfig, *, dtype: torch.dtype, formats: WeightForm
     Raises:
         ModelError: a matrix does not have a shape that its format can hold.
     """
-    model = _build(config, dtype, torch.device("meta"), formats)
+    meta = torch.device("meta")
+    placement = Placement(dtype, meta, linear_format=formats.linear, head_format=formats.head)
+    model = model_class(config.architecture)(config, placement)
     return sum(parameter.nbytes for parameter in model.parameters())
 
 
-def _build(config: ModelConfig, dtype: torch.dtype, device: torch.device, formats: WeightFormats) -> CausalLM:
-    placement = Placement(dtype, device, linear_format=formats.linear, head_format=formats.head)
-    return model_class(config.architecture)(config, placement)
-
-
-def _fill_with_noise(model: CausalLM, seed: int) -> None:
+def _fill_with_noise(model: CausalLM, generator: torch.Generator) -> None:
     """Draw weights in the order of the modules, apart from torch's own random state; norms are 1."""
-    generator = torch.Generator(model.embed_tokens.weight.device).manual_seed(seed)
-    filled: set[nn.Parameter] = set()
-    for module in model.modules():
-        parameters = set(module.parameters())
-        if parameters <= filled:
-            continue  # a tied head, or the parts of a weight that is filled as a whole
+    filled: set[nn.Module] = set()
+    for module in model.modules():  # each once, even if a head is tied to the embedding
+        if module in filled:
+            continue  # part of a weight that is filled as a whole
         if isinstance(module, RMSNorm):
             module.weight.fill_(1.0)
         elif isinstance(module, LinearWeight):
             module.fill_with_noise(_DUMMY_STD, generator)
+            filled.update(module.modules())
         else:
-            parameters = set(module.parameters(recurse=False))
             for parameter in module.parameters(recurse=False):
                 parameter.normal_(std=_DUMMY_STD, generator=generator)
-        filled |= parameters

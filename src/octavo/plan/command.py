@@ -28,11 +28,10 @@ def not_supported(deployment: Deployment, found: Fit) -> tuple[str, ...]:
 
 def _settings(deployment: Deployment, found: Fit) -> dict[str, object]:
     """Return the settings of the engine that the plan assumes."""
-    is_automatic = not deployment.hardware.is_cpu and deployment.dtype == deployment.shape.dtype
-    is_default_on_cpu = deployment.hardware.is_cpu and deployment.dtype == "float32"
+    is_automatic = deployment.dtype == deployment.shape.dtype
     is_longest = found.max_model_len == deployment.shape.max_model_len
     return {
-        "dtype": "auto" if is_automatic or is_default_on_cpu else deployment.dtype,
+        "dtype": "auto" if is_automatic else deployment.dtype,
         "quantization": deployment.wanted_quantization,
         "device": "cpu" if deployment.hardware.is_cpu else "auto",
         "max_model_len": None if is_longest else found.max_model_len,

@@ -102,8 +102,6 @@ def engine_dtype(name: str, shape: ModelShape, hardware: Hardware) -> str:
     """
     if _one_of("dtype", name, ("auto", *DTYPE_BYTES)) != "auto":
         return name
-    if hardware.is_cpu:
-        return "float32"
     return "float16" if shape.dtype == "bfloat16" and not hardware.has_bfloat16 else shape.dtype
 
 

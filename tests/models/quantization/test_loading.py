@@ -40,10 +40,12 @@ def test_layers_are_quantised_the_head_is_int8_and_the_rest_stays(
     make_checkpoint(tmp_path, "llama", attention_bias=True)
     model = load(tmp_path, method, torch.bfloat16)
     weights = {name: module for name, module in model.named_modules() if isinstance(module, LinearWeight)}
-    assert len(weights) == 3 * 4 + 1
+    assert len(weights) == 3 * 4 + 2
     assert isinstance(weights.pop("lm_head.weight"), Int8Weight)
+    embedding = weights.pop("embed_tokens.weight")
+    assert isinstance(embedding, DenseWeight)
+    assert embedding.weight.dtype == torch.bfloat16
     assert {type(weight) for weight in weights.values()} == {held}
-    assert model.embed_tokens.weight.dtype == torch.bfloat16
     assert model.layers[0].self_attn.qkv_proj.bias.dtype == torch.bfloat16
     assert not any(parameter.requires_grad for parameter in model.parameters())
 
@@ -56,18 +58,21 @@ def test_the_checkpoints_own_numbers_are_rounded_whatever_the_models_type(dtype:
     assert torch.equal(weight.dequantize()[64:96], quantize_int8(stored).dequantize())
 
 
-def test_tied_head_is_an_int8_copy_of_the_embedding(tmp_path: Path) -> None:
+def test_tied_head_and_embedding_are_one_int8_table(tmp_path: Path) -> None:
     make_checkpoint(tmp_path, "qwen3", tie_word_embeddings=True)
     model = load(tmp_path, "int4")
-    expected = quantize_int8(model.embed_tokens.weight)
-    assert torch.equal(model.lm_head.weight.dequantize(), expected.dequantize())
+    assert model.lm_head.weight is model.embed_tokens.weight
+    expected = quantize_int8(load_file(tmp_path / "model.safetensors")["model.embed_tokens.weight"]).dequantize()
+    assert torch.equal(model.lm_head.weight.dequantize(), expected)
+    token_ids = torch.tensor([3, 0, 3])
+    assert torch.equal(model.embed_tokens(token_ids), expected[token_ids])
 
 
 def test_tied_head_of_a_packed_checkpoint_is_the_embedding(tmp_path: Path) -> None:
     make_packed_checkpoint(tmp_path / "packed", tmp_path / "dense", "qwen3", GPTQ, tie_word_embeddings=True)
     model = load(tmp_path / "packed", None)
     assert isinstance(model.lm_head.weight, DenseWeight)
-    assert model.lm_head.weight.weight is model.embed_tokens.weight
+    assert model.lm_head.weight is model.embed_tokens.weight
 
 
 @pytest.mark.parametrize("bias", [0.0, 1.0])

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 ISA_VARIABLE = "OCTAVO_CPU_ISA"
+NO_ISA = "none"
 _MODULE = "octavo.kernels.cpu._native"
 
 
@@ -38,9 +39,11 @@ def load_native() -> ModuleType:
     """Return the native module, with the instruction set that ``OCTAVO_CPU_ISA`` names.
 
     Raises:
-        ImportError: it was not built, or does not fit this Python or system.
+        ImportError: it was not built, or does not fit this Python or system, or ``OCTAVO_CPU_ISA`` is ``none``.
         ConfigError: ``OCTAVO_CPU_ISA`` names no instruction set of this machine.
     """
+    if os.environ.get(ISA_VARIABLE) == NO_ISA:
+        raise ImportError(f"{ISA_VARIABLE} is {NO_ISA}")
     module = importlib.import_module(_MODULE)
     _choose_isa(module, os.environ)
     return module
@@ -52,7 +55,8 @@ def _choose_isa(module: ModuleType, environ: Mapping[str, str]) -> None:
         return
     if name not in module.available_isas():
         raise ConfigError(
-            f"{ISA_VARIABLE}={name} is no instruction set of this machine; it has {', '.join(module.available_isas())}"
+            f"{ISA_VARIABLE}={name} is no instruction set of this machine; it has {', '.join(module.available_isas())}, "
+            f"and {NO_ISA} switches the native kernels off"
         )
     module.set_active_isa(name)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from octavo.models.config import ModelConfig
 from octavo.models.forward_context import ForwardContext, LayerKVCache
 from octavo.models.layers.attention import SelfAttention
-from octavo.models.layers.embedding import Embedding, LMHead
+from octavo.models.layers.embedding import embedding_and_head
 from octavo.models.layers.mlp import GatedMLP
 from octavo.models.layers.parameters import CheckpointTensor, Placement
 from octavo.models.layers.rms_norm import RMSNorm
@@ -64,11 +64,14 @@ class CausalLM(nn.Module, ABC):
         self.config = config
         self.num_kv_heads = config.num_key_value_heads
         self.head_dim = config.head_dim
-        self.embed_tokens = Embedding(config.vocab_size, config.hidden_size, placement)
+        embedding, head = embedding_and_head(
+            config.vocab_size, config.hidden_size, placement, tied=config.tie_word_embeddings
+        )
+        self.embed_tokens = embedding
         self.rotary = RotaryEmbedding(config.rope, config.head_dim, placement)
         self.layers = nn.ModuleList(self.make_layer(index, placement) for index in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, placement)
-        self.lm_head = LMHead(self.embed_tokens, tied=config.tie_word_embeddings, placement=placement)
+        self.lm_head = head
 
     @abstractmethod
     def make_layer(self, index: int, placement: Placement) -> DecoderLayer:

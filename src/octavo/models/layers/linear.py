@@ -9,9 +9,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from octavo import kernels
 from octavo.errors import ModelError
 from octavo.models.layers.parameters import CheckpointTensor, Placement
 from octavo.models.quantization.base import LinearWeight
+from octavo.models.quantization.native import allocate_weight
 
 
 class MergedLinear(nn.Module):
@@ -25,13 +27,16 @@ class MergedLinear(nn.Module):
         bias: whether each projection has a bias.
     """
 
+    is_gated = False
+
     def __init__(self, input_size: int, output_sizes: Sequence[int], *, bias: bool, placement: Placement) -> None:
         super().__init__()
         self.input_size = input_size
         self.output_sizes = tuple(output_sizes)
         self.format = placement.linear_format
         sizes = (sum(output_sizes),) if self.format.merges else self.output_sizes
-        weights = [self.format.allocate(size, input_size, placement) for size in sizes]
+        is_gated = self.is_gated and self.format.merges
+        weights = [allocate_weight(self.format, size, input_size, placement, gated=is_gated) for size in sizes]
         self.weights = cast("Sequence[LinearWeight]", nn.ModuleList(weights))
         self.bias = placement.parameter(sum(output_sizes)) if bias else None
 
@@ -55,6 +60,21 @@ class MergedLinear(nn.Module):
                 bias = f"{name}.bias"
                 yield CheckpointTensor(bias, (size,), partial(_check_zero, bias), is_required=False)
             start += size
+
+
+class GatedLinear(MergedLinear):
+    """The gate and up projections of SwiGLU (arXiv:2002.05202), up to the product: ``silu(gate(x)) * up(x)``."""
+
+    is_gated = True
+
+    def __init__(self, input_size: int, output_size: int, *, bias: bool, placement: Placement) -> None:
+        super().__init__(input_size, (output_size, output_size), bias=bias, placement=placement)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[num_tokens, input_size]`` to ``[num_tokens, output_size]``."""
+        if len(self.weights) == 1:
+            return self.weights[0].silu_and_mul(x, self.bias)
+        return kernels.silu_and_mul(super().forward(x))
 
 
 class Linear(MergedLinear):

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from octavo import kernels
 from octavo.models.config import ModelConfig
-from octavo.models.layers.linear import Linear, MergedLinear
+from octavo.models.layers.linear import GatedLinear, Linear
 from octavo.models.layers.parameters import CheckpointTensor, Placement
 
 
@@ -18,12 +17,12 @@ class GatedMLP(nn.Module):
     def __init__(self, config: ModelConfig, placement: Placement, *, bias: bool = False) -> None:
         super().__init__()
         hidden, intermediate = config.hidden_size, config.intermediate_size
-        self.gate_up_proj = MergedLinear(hidden, (intermediate, intermediate), bias=bias, placement=placement)
+        self.gate_up_proj = GatedLinear(hidden, intermediate, bias=bias, placement=placement)
         self.down_proj = Linear(intermediate, hidden, bias=bias, placement=placement)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[num_tokens, hidden_size]`` to the same."""
-        output: Tensor = self.down_proj(kernels.silu_and_mul(self.gate_up_proj(x)))
+        output: Tensor = self.down_proj(self.gate_up_proj(x))
         return output
 
     def checkpoint_tensors(self, name: str) -> Iterator[CheckpointTensor]:

@@ -20,15 +20,19 @@ class Placement:
     """Type, device and formats of parameters; passed to every layer, so that nothing is made elsewhere and then moved.
 
     Attributes:
-        dtype: of activations, and of all parameters that are not quantised.
+        dtype: of activations, and of all parameters but the matrices.
         linear_format: of the linear layers in the decoder's layers.
         head_format: of the matrix that gives the logits.
+        is_native: whether matrices are packed for the CPU's native kernels. Activations are float32 then.
+        matrix_dtype: of matrices that are not quantised, if that is not ``dtype``.
     """
 
     dtype: torch.dtype
     device: torch.device
     linear_format: LinearFormat
     head_format: LinearFormat
+    is_native: bool = False
+    matrix_dtype: torch.dtype | None = None
 
     def parameter(self, *shape: int, dtype: torch.dtype | None = None) -> nn.Parameter:
         """Return a parameter whose memory is reserved but not yet written."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,15 @@ class LinearWeight(nn.Module, ABC):
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """Return ``x @ weight.T + bias``: ``[num_tokens, in_features]`` to ``[num_tokens, out_features]``."""
 
+    def silu_and_mul(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Return ``silu(gate) * up``, the first and the second half of the result of ``forward``."""
+        return kernels.silu_and_mul(self(x, bias))
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that the weight takes."""
+        return sum(parameter.nbytes for parameter in self.parameters())
+
     @abstractmethod
     def dequantize(self) -> Tensor:
         """Return the matrix that this weight stands for, in float32."""
@@ -42,7 +52,15 @@ class LinearWeight(nn.Module, ABC):
             destination[first_row : first_row + len(source)].copy_(source)
 
 
-class DenseWeight(LinearWeight):
+class LookupWeight(LinearWeight):
+    """A matrix whose rows can be looked up: an embedding, and perhaps the head that is tied to it."""
+
+    @abstractmethod
+    def lookup(self, token_ids: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return the rows ``[num_tokens, in_features]`` of int64 ``[num_tokens]``."""
+
+
+class DenseWeight(LookupWeight):
     """The matrix itself: ``weight`` ``[out_features, in_features]`` in the model's type."""
 
     def __init__(self, weight: Tensor) -> None:
@@ -52,6 +70,9 @@ class DenseWeight(LinearWeight):
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         return F.linear(x, self.weight, bias)
 
+    def lookup(self, token_ids: Tensor, dtype: torch.dtype) -> Tensor:
+        return F.embedding(token_ids, self.weight).to(dtype)
+
     def dequantize(self) -> Tensor:
         return self.weight.float()
 
@@ -59,7 +80,7 @@ class DenseWeight(LinearWeight):
         self.weight.normal_(std=std, generator=generator)
 
 
-class Int8Weight(LinearWeight):
+class Int8Weight(LookupWeight):
     """``values * scales``, computed with activations that are rounded to int8 too, token by token.
 
     Args:
@@ -74,6 +95,9 @@ class Int8Weight(LinearWeight):
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         return kernels.int8_linear(x, self.values, self.scales, bias)
+
+    def lookup(self, token_ids: Tensor, dtype: torch.dtype) -> Tensor:
+        return dequantize_int8(self.values[token_ids], self.scales[token_ids]).to(dtype)
 
     def dequantize(self) -> Tensor:
         return dequantize_int8(self.values, self.scales)
@@ -164,6 +188,10 @@ class InputOrderWeight(LinearWeight):
         result: Tensor = self.weight(x[:, self.input_order], bias)
         return result
 
+    def copy_rows(self, first_row: int, rows: LinearWeight) -> None:
+        self.weight.copy_rows(first_row, cast("InputOrderWeight", rows).weight)
+        self.input_order.copy_(rows.get_parameter("input_order"))
+
     def dequantize(self) -> Tensor:
         return self.weight.dequantize()[:, self.input_order.argsort()]
 
@@ -179,6 +207,11 @@ class LinearFormat(ABC):
     def merges(self) -> bool:
         """Whether projections of the same input can be rows of one weight."""
         return True
+
+    @property
+    def allows_lookup(self) -> bool:
+        """Whether its weights are each a ``LookupWeight``."""
+        return False
 
     @property
     def has_needless_biases(self) -> bool:
@@ -208,8 +241,14 @@ class LinearFormat(ABC):
 class Dense(LinearFormat):
     """Not quantised: one tensor ``weight`` of a floating-point type, copied as it comes."""
 
+    @property
+    def allows_lookup(self) -> bool:
+        return True
+
     def allocate(self, output_size: int, input_size: int, placement: Placement) -> LinearWeight:
-        return DenseWeight(placement.parameter(output_size, input_size))
+        return DenseWeight(
+            placement.parameter(output_size, input_size, dtype=placement.matrix_dtype or placement.dtype)
+        )
 
     def checkpoint_tensors(
         self, name: str, output_size: int, input_size: int, store: Callable[[LinearWeight], None]

@@ -25,6 +25,10 @@ _SEARCHED_ENDS = (-8.0, -7.1, -7.55, -8.45, -8.9)
 class RoundedInt8(LinearFormat):
     """int8 with a scale an output channel, rounded to the nearest."""
 
+    @property
+    def allows_lookup(self) -> bool:
+        return True
+
     def allocate(self, output_size: int, input_size: int, placement: Placement) -> LinearWeight:
         return Int8Weight(
             placement.parameter(output_size, input_size, dtype=torch.int8),

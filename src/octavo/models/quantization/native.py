@@ -1,0 +1,171 @@
+"""Weights in the order in which the native kernels of a CPU read them: each kind of weight has its counterpart here.
+
+Activations are float32. Weights that are not quantised keep a type of two bytes and are widened on the way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from octavo.kernels import cpu
+from octavo.kernels.reference.quantized_linear import dequantize_int4, dequantize_int8
+from octavo.models.layers.parameters import Placement
+from octavo.models.quantization.base import (
+    DenseWeight,
+    InputOrderWeight,
+    Int4Weight,
+    Int8Weight,
+    LinearFormat,
+    LinearWeight,
+)
+
+_META = torch.device("meta")
+# Random weights are drawn so many rows at a time, to be packed while they are in the caches.
+_ROWS_OF_NOISE = 4096
+
+
+def allocate_weight(
+    weight_format: LinearFormat, output_size: int, input_size: int, placement: Placement, *, gated: bool = False
+) -> LinearWeight:
+    """Return a weight whose memory is reserved but not yet written, packed if the placement says so.
+
+    Args:
+        gated: only :meth:`LinearWeight.silu_and_mul` will be asked of it.
+
+    Raises:
+        ModelError: a matrix of this shape has no such format.
+    """
+    if not placement.is_native:
+        return weight_format.allocate(output_size, input_size, placement)
+    return _packed(weight_format.allocate(output_size, input_size, replace(placement, device=_META)), gated)
+
+
+class _NativeWeight(LinearWeight):
+    """A packed weight and the kernels that take it."""
+
+    packed: cpu.PackedWeight | cpu.PackedInt8Weight | cpu.PackedInt4Weight
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that the weight takes."""
+        return self.packed.num_bytes
+
+
+class NativeDenseWeight(_NativeWeight):
+    """Counterpart of ``DenseWeight``."""
+
+    packed: cpu.PackedWeight
+
+    def __init__(self, packed: cpu.PackedWeight) -> None:
+        super().__init__()
+        self.packed = packed
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        return cpu.linear(x, self.packed, bias)
+
+    def silu_and_mul(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        return cpu.linear_silu_and_mul(x, self.packed, bias)
+
+    def lookup(self, token_ids: Tensor, dtype: torch.dtype) -> Tensor:
+        return cpu.embedding(token_ids, self.packed).to(dtype)
+
+    def dequantize(self) -> Tensor:
+        return self.packed.unpack().float()
+
+    def copy_rows(self, first_row: int, rows: LinearWeight) -> None:
+        self.packed.fill(first_row, rows.get_parameter("weight").detach().to(self.packed.dtype))
+
+    def fill_with_noise(self, std: float, generator: torch.Generator) -> None:
+        for first_row in range(0, self.packed.out_features, _ROWS_OF_NOISE):
+            num_rows = min(_ROWS_OF_NOISE, self.packed.out_features - first_row)
+            noise = torch.empty(num_rows, self.packed.in_features, dtype=self.packed.dtype)
+            self.packed.fill(first_row, noise.normal_(std=std, generator=generator))
+
+
+class NativeInt8Weight(_NativeWeight):
+    """Counterpart of ``Int8Weight``."""
+
+    packed: cpu.PackedInt8Weight
+
+    def __init__(self, packed: cpu.PackedInt8Weight) -> None:
+        super().__init__()
+        self.packed = packed
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        return cpu.int8_linear(x, self.packed, bias)
+
+    def silu_and_mul(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        return cpu.int8_linear_silu_and_mul(x, self.packed, bias)
+
+    def lookup(self, token_ids: Tensor, dtype: torch.dtype) -> Tensor:
+        return cpu.int8_embedding(token_ids, self.packed).to(dtype)
+
+    def dequantize(self) -> Tensor:
+        return dequantize_int8(*self.packed.unpack())
+
+    def copy_rows(self, first_row: int, rows: LinearWeight) -> None:
+        self.packed.fill(first_row, *(rows.get_parameter(name).detach() for name in ("values", "scales")))
+
+    def fill_with_noise(self, std: float, generator: torch.Generator) -> None:
+        noise = Int8Weight(*self.packed.unpack())
+        noise.fill_with_noise(std, generator)
+        self.copy_rows(0, noise)
+
+
+class NativeInt4Weight(_NativeWeight):
+    """Counterpart of ``Int4Weight``, but activations are rounded to int8 too, token by token."""
+
+    packed: cpu.PackedInt4Weight
+
+    def __init__(self, packed: cpu.PackedInt4Weight) -> None:
+        super().__init__()
+        self.packed = packed
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        return cpu.int4_linear(x, self.packed, bias)
+
+    def silu_and_mul(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        return cpu.int4_linear_silu_and_mul(x, self.packed, bias)
+
+    def dequantize(self) -> Tensor:
+        return dequantize_int4(*self.packed.unpack())
+
+    def copy_rows(self, first_row: int, rows: LinearWeight) -> None:
+        parts = {name: part.detach() for name, part in rows.named_parameters()}
+        self.packed.fill(first_row, parts["values"], parts["scales"].to(self.packed.scale_dtype), parts.get("zeros"))
+
+    def fill_with_noise(self, std: float, generator: torch.Generator) -> None:
+        values, scales, zeros = self.packed.unpack()
+        noise = Int4Weight(values, scales, zeros)
+        noise.fill_with_noise(std, generator)
+        self.copy_rows(0, noise)
+
+
+def _packed(weight: LinearWeight, gated: bool) -> LinearWeight:
+    """Return the empty counterpart of a weight on the meta device.
+
+    A kind that has none becomes what it was on the meta device, with memory.
+    """
+    if isinstance(weight, DenseWeight):
+        rows, columns = weight.weight.shape
+        return NativeDenseWeight(cpu.PackedWeight(rows, columns, weight.weight.dtype, gated=gated))
+    if isinstance(weight, Int8Weight):
+        return NativeInt8Weight(cpu.PackedInt8Weight(*weight.values.shape, gated=gated))
+    if isinstance(weight, Int4Weight):
+        rows, bytes_of_row = weight.values.shape
+        return NativeInt4Weight(
+            cpu.PackedInt4Weight(
+                rows,
+                2 * bytes_of_row,
+                group_size=weight.group_size,
+                scale_dtype=weight.scales.dtype,
+                has_zeros=weight.zeros is not None,
+                gated=gated,
+            )
+        )
+    if isinstance(weight, InputOrderWeight):
+        return InputOrderWeight(_packed(weight.weight, gated), torch.empty_like(weight.input_order, device="cpu"))
+    return weight.to_empty(device="cpu")
