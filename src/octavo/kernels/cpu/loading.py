@@ -54,9 +54,10 @@ def _choose_isa(module: ModuleType, environ: Mapping[str, str]) -> None:
     if not name:
         return
     if name not in module.available_isas():
+        known = ", ".join(module.available_isas())
         raise ConfigError(
-            f"{ISA_VARIABLE}={name} is no instruction set of this machine; it has {', '.join(module.available_isas())}, "
-            f"and {NO_ISA} switches the native kernels off"
+            f"{ISA_VARIABLE}={name} is no instruction set of this machine; it has {known}, and {NO_ISA} switches the "
+            "native kernels off"
         )
     module.set_active_isa(name)
 
