@@ -43,8 +43,7 @@ def main() -> None:
     path = output_path(args, f"cpu_peers_{key}")
     record = _read(path) | {"benchmark": "cpu_peers", "shape": asdict(_SHAPES[key])}
     if not args.report:
-        _measure(args, key, record)
-        write_json(path, record)
+        _measure(args, key, record, path)
     print(render(record["results"], record["runs"]))
     if args.plot:
         for name, chart in draw(record["results"], _SHAPES[key].name).items():
@@ -54,8 +53,8 @@ def main() -> None:
             progress(f"wrote {image}")
 
 
-def _measure(args: argparse.Namespace, key: str, record: dict[str, Any]) -> None:
-    """Measure the cases and add them to a record."""
+def _measure(args: argparse.Namespace, key: str, record: dict[str, Any], path: Path | None) -> None:
+    """Measure the cases, add each to the record and write it."""
     torch.set_num_threads(args.threads)
     environment = describe_environment()
     paths = make_checkpoints(args.cache, key, _SHAPES[key])
@@ -64,17 +63,22 @@ def _measure(args: argparse.Namespace, key: str, record: dict[str, Any]) -> None
         return
     load = QUICK_LOAD if args.quick else Load()
     run = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    with tempfile.TemporaryDirectory() as logs:
-        setting = Setting(_SHAPES[key], load, args.threads, args.rounds, paths, pythons, Path(logs))
-        measured = {case.name: measure_case(case, args.variants, setting) for case in args.cases}
     record["runs"][run] = {
         "environment": environment,
         "settings": {"threads": args.threads, "rounds": args.rounds, "load": asdict(load)},
         "limits": _measure_limits(args.quick),
     }
-    for case, variants in measured.items():
-        known = record["results"].setdefault(case, {})
-        known.update({name: result | {"run": run} for name, result in variants.items()})
+    with tempfile.TemporaryDirectory() as logs:
+        setting = Setting(_SHAPES[key], load, args.threads, args.rounds, paths, pythons, Path(logs))
+        for case in args.cases:
+            known = record["results"].setdefault(case.name, {})
+            measured = measure_case(case, args.variants, setting)
+            known.update({name: result | {"run": run} for name, result in measured.items()})
+            _forget_unused_runs(record)
+            write_json(path, record)
+
+
+def _forget_unused_runs(record: dict[str, Any]) -> None:
     used = {one["run"] for case in record["results"].values() for one in case.values()}
     record["runs"] = {name: one for name, one in record["runs"].items() if name in used}
 

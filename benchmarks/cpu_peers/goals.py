@@ -14,7 +14,7 @@ _BY_NAME = {variant.name: variant for variant in VARIANTS}
 _BATCHED = ("decode-8", "decode-16", "decode-32")
 _RATIOS: dict[str, dict[int, float]] = {
     "decode-1": {16: 1.0, 8: 1.2, 4: 1.4},
-    **dict.fromkeys(_BATCHED, {16: 1.2, 8: 1.8, 4: 2.0}),
+    **{name: {16: 1.2, 8: 1.8, 4: 2.0} for name in _BATCHED},
     "prefill": {16: 1.1, 8: 1.6, 4: 1.8},
     "http": {16: 1.35, 8: 1.7, 4: 2.0},
 }

@@ -16,6 +16,7 @@ from benchmarks.cpu_peers.worker_process import WorkerError, WorkerProcess, star
 from benchmarks.report import progress
 from benchmarks.shapes import Qwen3Shape
 
+_Taker = Callable[[Load], Figures]
 _KV_CACHE_BYTES = 64 * 2**20
 
 
@@ -46,7 +47,7 @@ def measure_case(case: Case, variants: Sequence[Variant], setting: Setting) -> d
     """
     results: dict[str, Any] = {}
     with ExitStack() as stack:
-        takers: dict[str, Callable[[], Figures]] = {}
+        takers: dict[str, _Taker] = {}
         for variant in variants:
             if case.call not in (*variant.calls, "load", "memory") and not (
                 case.is_served and variant.flags is not None
@@ -56,7 +57,7 @@ def measure_case(case: Case, variants: Sequence[Variant], setting: Setting) -> d
             try:
                 takers[variant.name], version = _prepare(case, variant, setting, stack)
                 if case.call not in ("load", "memory"):
-                    takers[variant.name]()
+                    takers[variant.name](setting.load.warm_up)
                 results[variant.name] = {"version": version, "rounds": []}
             except WorkerError as error:
                 takers.pop(variant.name, None)
@@ -65,32 +66,32 @@ def measure_case(case: Case, variants: Sequence[Variant], setting: Setting) -> d
         for number in range(setting.rounds):
             names = list(takers)
             for name in names if number % 2 == 0 else reversed(names):
-                figures = takers[name]()
+                figures = takers[name](setting.load)
                 progress(f"{case.name}, round {number + 1}: {name} {figures[case.main]:.3g}")
                 results[name]["rounds"].append(figures)
     return results
 
 
-def _prepare(case: Case, variant: Variant, setting: Setting, stack: ExitStack) -> tuple[Callable[[], Figures], str]:
-    """Start what a variant needs; return what measures one round of it, and the peer's version."""
-    shape, load = setting.shape, setting.load
+def _prepare(case: Case, variant: Variant, setting: Setting, stack: ExitStack) -> tuple[_Taker, str]:
+    """Start what a variant needs; return what measures one round of a load, and the peer's version."""
+    shape = setting.shape
     if variant.engine not in setting.pythons:
         raise WorkerError(f"there is no environment with {variant.engine}")
     if case.name in ("ready", "memory"):
         measure = _measure_ready if case.name == "ready" else _measure_memory
-        return lambda: measure(variant, setting), ""
+        return lambda load: measure(variant, setting), ""
     if case.is_served and variant.flags is not None:
         server = stack.enter_context(_serve(variant, setting))
-        return lambda: cases.measure_serving(server.stream, shape, load), ""
+        return lambda load: cases.measure_serving(server.stream, shape, load), ""
     worker = stack.enter_context(_start(variant, setting))
     if case.is_served:
         stream = lambda prompts, num_tokens: worker.call("serve", prompts=prompts, num_tokens=num_tokens)  # noqa: E731
-        return lambda: cases.measure_serving(stream, shape, load), worker.version
+        return lambda load: cases.measure_serving(stream, shape, load), worker.version
     if case.name == "prefill":
-        return lambda: cases.measure_prefill(worker, shape, load), worker.version
+        return lambda load: cases.measure_prefill(worker, shape, load), worker.version
     if case.name == "second-turn":
-        return lambda: cases.measure_second_turn(worker, shape, load), worker.version
-    return lambda: cases.measure_decode(worker, variant, case.batch_size, shape, load), worker.version
+        return lambda load: cases.measure_second_turn(worker, shape, load), worker.version
+    return lambda load: cases.measure_decode(worker, variant, case.batch_size, shape, load), worker.version
 
 
 def _start(variant: Variant, setting: Setting) -> Any:

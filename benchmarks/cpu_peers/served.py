@@ -38,7 +38,7 @@ class Server:
     ready_s: float
 
     def stream(self, prompts: Sequence[Sequence[int]], num_tokens: int) -> list[list[float]]:
-        """Send all prompts at once; return when each prompt's tokens came, in seconds."""
+        """Send all prompts at once; return when each prompt's pieces of text came, in seconds."""
         return asyncio.run(self._stream_all(prompts, num_tokens))
 
     def memory_bytes(self) -> int:
@@ -62,18 +62,22 @@ async def _stream(client: httpx.AsyncClient, prompt: Sequence[int], num_tokens: 
         "temperature": 0,
         "ignore_eos": True,
         "stream": True,
-        "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+        "stream_options": {"include_usage": True},
     }
     times: list[float] = []
+    num_generated = 0
     async with client.stream("POST", "/v1/completions", json=body) as response:
         if response.status_code != 200:
             raise WorkerError(f"octavo serve answered {response.status_code}: {(await response.aread()).decode()}")
         async for line in response.aiter_lines():
             if line.startswith("data: {"):
-                num_so_far = json.loads(line[6:])["usage"]["completion_tokens"]
-                times += [time.perf_counter() - started] * (num_so_far - len(times))
-    if len(times) != num_tokens:
-        raise WorkerError(f"octavo serve sent {len(times)} tokens, not {num_tokens}")
+                now, event = time.perf_counter() - started, json.loads(line[6:])
+                if event["choices"]:
+                    times.append(now)
+                else:
+                    num_generated = event["usage"]["completion_tokens"]
+    if num_generated != num_tokens:
+        raise WorkerError(f"octavo serve sent {num_generated} tokens, not {num_tokens}")
     return times
 
 

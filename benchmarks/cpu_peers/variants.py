@@ -19,7 +19,7 @@ PACKAGES = {
     OURS: (),
 }
 """What each engine's environment needs; without packages it is the one that runs the benchmark."""
-_BUILD_OPTIONS = {"CMAKE_ARGS": "-DGGML_NATIVE=ON", "FORCE_CMAKE": "1"}
+_BUILD_OPTIONS = {"CMAKE_ARGS": "-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF", "FORCE_CMAKE": "1"}
 _BITS_OF = {"f32": 32, "bf16": 16, "f16": 16, "int8": 8, "q8_0": 8, "int4": 4, "q4_0": 4}
 _BYTES_OF = {"f32": 4.0, "bf16": 2.0, "f16": 2.0, "int8": 1.0, "q8_0": 34 / 32, "int4": 0.5 + 2 / 128, "q4_0": 18 / 32}
 
@@ -111,7 +111,14 @@ def find_python(engine: str, given: dict[str, Path], cache: Path) -> Path:
     if not made.exists():
         progress(f"installing {' '.join(PACKAGES[engine])} into {directory}")
         venv.create(directory, with_pip=True, clear=True)
-        install = ["env", *(f"{key}={value}" for key, value in _BUILD_OPTIONS.items()), python, "-m", "pip", "install"]
+        install = [
+            "env",
+            *(f"{key}={value}" for key, value in _BUILD_OPTIONS.items()),
+            str(python),
+            "-m",
+            "pip",
+            "install",
+        ]
         subprocess.run([*install, "--quiet", *PACKAGES[engine]], check=True)
         made.touch()
     return python

@@ -54,7 +54,7 @@ class WorkerProcess:
             raise self._died()
         answer = json.loads(line)
         if "error" in answer:
-            raise WorkerError(answer["error"])
+            raise WorkerError(" ".join(answer["error"].split()))
         return answer.get("result", answer)
 
     def _died(self) -> WorkerError:

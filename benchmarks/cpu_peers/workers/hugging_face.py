@@ -1,4 +1,4 @@
-"""transformers' models with their default attention and cache, stepped by hand: less work than its ``generate`` does."""
+"""transformers' models with their default attention and cache, stepped by hand: less work than in ``generate``."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ class LlamaCpp:
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._context), True)
 
     def _step(self, sequences: Sequence[_Sequence]) -> None:
-        """Compute what fits into a batch, in the order of the sequences, and take the tokens of those that are through."""
+        """Compute what fits into a batch, in the order of the sequences, and take a token for each that is through."""
         batch = self._batch
         size, ends = 0, []
         for sequence in sequences:

@@ -1,4 +1,4 @@
-"""The worker's side of the conversation: a JSON object a line on standard input, one answer a line on standard output."""
+"""The worker's side of the conversation: one JSON object a line on standard input, one answer a line on output."""
 
 from __future__ import annotations
 
