@@ -7,7 +7,10 @@ too, so that a format has the same bytes in every engine.
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,7 @@ GGUF_TYPES = {
     "q8_0": GGMLQuantizationType.Q8_0,
     "q4_0": GGMLQuantizationType.Q4_0,
 }
+OPENVINO_FORMATS = ("fp16", "int8")
 _WEIGHTS = "model.safetensors"
 _STANDARD_DEVIATION = 0.02
 
@@ -48,6 +52,27 @@ def make_checkpoints(cache: Path, key: str, shape: Qwen3Shape) -> dict[str, Path
         if not paths[name].exists():
             progress(f"making {paths[name]}")
             _make_gguf(paths[name], paths["hf"], shape, kind)
+    return paths
+
+
+def export_for_openvino(cache: Path, key: str, python: Path) -> dict[str, Path]:
+    """Export the checkpoint with Optimum, which the Python's environment must have; do what is not done yet.
+
+    Returns:
+        A directory for each of ``OPENVINO_FORMATS``, as ``openvino-FORMAT``.
+
+    Raises:
+        subprocess.CalledProcessError: Optimum failed.
+    """
+    paths = {f"openvino-{name}": cache / key / f"openvino-{name}" for name in OPENVINO_FORMATS}
+    for name, path in zip(OPENVINO_FORMATS, paths.values(), strict=True):
+        if not path.exists():
+            progress(f"making {path}")
+            unfinished = path.with_suffix(".unfinished")
+            command = [str(python.with_name("optimum-cli")), "export", "openvino", "--weight-format", name]
+            command += ["--task", "text-generation-with-past", "--model", str(cache / key / "hf"), str(unfinished)]
+            subprocess.run(command, check=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}, stdout=sys.stderr)
+            unfinished.rename(path)
     return paths
 
 

@@ -14,7 +14,7 @@ from benchmarks.report import progress
 OURS = "octavo"
 PACKAGES = {
     "llama.cpp": ("llama-cpp-python==0.3.36", "numpy"),
-    "openvino": ("openvino-genai==2026.4.1.0", "numpy"),
+    "openvino": ("openvino-genai==2026.4.1.0", "optimum-intel[openvino]==2.2.0", "torch"),
     "transformers": (),
     OURS: (),
 }
@@ -77,7 +77,8 @@ VARIANTS = (
     _octavo("q8_0", "q8_0"),
     _octavo("q4_0", "q4_0"),
     *(Variant("llama.cpp", kind, "llama_cpp", kind) for kind in ("f16", "bf16", "q8_0", "q4_0")),
-    *(Variant("openvino", kind, "openvino", kind) for kind in ("f16", "q8_0", "q4_0")),
+    Variant("openvino", "f16", "openvino", "openvino-fp16"),
+    Variant("openvino", "int8", "openvino", "openvino-int8"),
     _transformers("f32", "float32"),
     _transformers("bf16", "bfloat16"),
 )

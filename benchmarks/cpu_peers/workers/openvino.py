@@ -1,4 +1,4 @@
-"""OpenVINO GenAI's pipeline of continuous batching, on the GGUF files that llama.cpp reads."""
+"""OpenVINO GenAI's pipeline of continuous batching, on directories that Optimum exports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class OpenVino:
     """One model.
 
     Args:
-        model: a GGUF file; it is converted in memory.
+        model: a directory with the exported model; a tokenizer is not needed.
     """
 
     def __init__(self, model: str, threads: int) -> None:
@@ -29,7 +29,7 @@ class OpenVino:
         scheduler.max_num_batched_tokens = 2048
         scheduler.enable_prefix_caching = True
         self._pipeline = openvino_genai.ContinuousBatchingPipeline(
-            model, openvino_genai.Tokenizer(model), scheduler, "CPU", INFERENCE_NUM_THREADS=threads
+            model, scheduler, "CPU", {"INFERENCE_NUM_THREADS": threads}
         )
         self._num_requests = 0
 
@@ -40,7 +40,7 @@ class OpenVino:
 
     def serve(self, prompts: Prompts, num_tokens: int) -> list[list[float]]:
         config = openvino_genai.GenerationConfig(
-            max_new_tokens=num_tokens, min_new_tokens=num_tokens, ignore_eos=True, do_sample=False
+            max_new_tokens=num_tokens, ignore_eos=True, eos_token_id=0, stop_token_ids={0}, do_sample=False
         )
         started = time.perf_counter()
         handles = []
