@@ -18,6 +18,7 @@ _RATIOS: dict[str, dict[int, float]] = {
     "prefill": {16: 1.1, 8: 1.6, 4: 1.8},
     "http": {16: 1.35, 8: 1.7, 4: 2.0},
 }
+_SHARES: dict[str, dict[int, float]] = {"decode-1": {16: 0.85, 8: 0.85}, "prefill": {16: 0.85, 8: 0.75, 4: 0.75}}
 _MOST = {"second-turn": 0.1, "ready": 5.0, "memory": 400.0}
 
 
@@ -46,8 +47,23 @@ def median_figures(rounds: Iterable[Mapping[str, float]]) -> dict[str, float]:
     return {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
 
 
-def judge(case: Case, variant: Variant, measured: Mapping[str, Any]) -> Verdict:
-    """Judge a variant of this engine by what was measured in a case."""
+def share_of_limit(
+    case: Case, variant: Variant, figures: Mapping[str, float], limits: Mapping[str, float]
+) -> float | None:
+    """Return how near a figure is to what the machine could do: read in decoding, compute in prefill; else None."""
+    if case.name.startswith("decode"):
+        return figures["gb_per_s"] / limits["read_gb_per_s"]
+    if case.name == "prefill":
+        return figures["gflops"] / limits["matmul_gflops" if variant.bits >= 16 else "int8_gops"]
+    return None
+
+
+def judge(case: Case, variant: Variant, measured: Mapping[str, Any], limits: Mapping[str, float]) -> Verdict:
+    """Judge a variant of this engine by what was measured in a case.
+
+    Args:
+        limits: of the machine, in the run of this variant.
+    """
     ours = median_figures(measured[variant.name]["rounds"])
     if case.name in _MOST:
         most = _MOST[case.name]
@@ -62,7 +78,12 @@ def judge(case: Case, variant: Variant, measured: Mapping[str, Any]) -> Verdict:
     met = ratio >= goal
     if case.name == "http":
         met = met and all(ours[key] < figures[best][key] for key in ("ttft_ms", "itl_ms"))
-    return Verdict(best, ratio, f"≥ {goal:g}x", measured[best]["run"] == measured[variant.name]["run"], met)
+    words = f"≥ {goal:g}x"
+    least_share, share = _SHARES.get(case.name, {}).get(variant.bits), share_of_limit(case, variant, ours, limits)
+    if least_share is not None and share is not None:
+        met = met and share >= least_share
+        words += f", ≥ {least_share:.0%} of the limit"
+    return Verdict(best, ratio, words, measured[best]["run"] == measured[variant.name]["run"], met)
 
 
 def _counts(case: Case, peer: Variant, ours: Variant) -> bool:

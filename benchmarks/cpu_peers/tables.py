@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.cpu_peers.cases import Case
-from benchmarks.cpu_peers.goals import cases_of, in_order, is_ours, judge, median_figures
+from benchmarks.cpu_peers.goals import cases_of, in_order, is_ours, judge, median_figures, share_of_limit
 from benchmarks.cpu_peers.variants import Variant
 from benchmarks.report import markdown_table
 
@@ -32,18 +32,25 @@ def _case(case: Case, measured: Mapping[str, Any], runs: Mapping[str, Any]) -> s
         if "missing" in measured[variant.name]:
             missing.append(f"- {variant.name} is missing: {measured[variant.name]['missing']}")
         else:
-            rows.append(_row(case, variant, columns, measured))
-    header = ["engine and weights", *columns.values(), "best peer", "ratio", "goal", "met"]
+            rows.append(_row(case, variant, columns, measured, runs[measured[variant.name]["run"]]["limits"]))
+    header = ["engine and weights", *columns.values(), "of the limit", "best peer", "ratio", "goal", "met"]
     ceilings = [_ceilings(run, runs[run]) for run in sorted({one["run"] for one in measured.values()})]
     return "\n".join([f"### {case.name}", "", markdown_table(header, rows), "", *ceilings, *missing])
 
 
-def _row(case: Case, variant: Variant, columns: Mapping[str, str], measured: Mapping[str, Any]) -> list[str]:
+def _row(
+    case: Case,
+    variant: Variant,
+    columns: Mapping[str, str],
+    measured: Mapping[str, Any],
+    limits: Mapping[str, float],
+) -> list[str]:
     figures = median_figures(measured[variant.name]["rounds"])
-    cells = [variant.name, *(_number(figures[key]) for key in columns)]
+    share = share_of_limit(case, variant, figures, limits)
+    cells = [variant.name, *(_number(figures[key]) for key in columns), "" if share is None else f"{share:.0%}"]
     if not is_ours(variant.name):
         return [*cells, "", "", "", ""]
-    verdict = judge(case, variant, measured)
+    verdict = judge(case, variant, measured, limits)
     ratio = "" if verdict.ratio is None else f"{verdict.ratio:.2f}{'' if verdict.same_run else ' (another run)'}"
     return [*cells, verdict.peer or "", ratio, verdict.goal, {True: "yes", False: "no", None: "?"}[verdict.met]]
 

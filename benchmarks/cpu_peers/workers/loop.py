@@ -6,14 +6,17 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 Prompts = Sequence[Sequence[int]]
 
 
 class Engine(Protocol):
-    """A loaded model. All is greedy, nothing ends early, and token ids go in."""
+    """A loaded model. All is greedy, nothing ends early, and token ids go in.
+
+    What an engine cannot do, it does not have; the benchmark knows.
+    """
 
     def generate(self, prompts: Prompts, num_tokens: int) -> tuple[float, float]:
         """Generate in one batch, with nothing kept from earlier calls.
@@ -33,8 +36,8 @@ class Engine(Protocol):
         """
 
 
-def run(make: type[Engine]) -> None:
-    """Load the model that the first line describes, then do what further lines say until there are no more.
+def run(make: Callable[..., Any]) -> None:
+    """Make an ``Engine`` of the model that the first line describes, then call what further lines say until the end.
 
     What the peer prints goes to standard error. An exception is answered as an error; the worker goes on.
     """
