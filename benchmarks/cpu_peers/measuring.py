@@ -17,7 +17,9 @@ from benchmarks.report import progress
 from benchmarks.shapes import Qwen3Shape
 
 _Taker = Callable[[Load], Figures]
-_KV_CACHE_BYTES = 64 * 2**20
+_MAX_MODEL_LEN = 2048
+# Of the memory measurement: room for one sequence of that length.
+_KV_CACHE_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,13 @@ def measure_case(case: Case, variants: Sequence[Variant], setting: Setting) -> d
         for number in range(setting.rounds):
             names = list(takers)
             for name in names if number % 2 == 0 else reversed(names):
-                figures = takers[name](setting.load)
+                try:
+                    figures = takers[name](setting.load)
+                except WorkerError as error:
+                    del takers[name]
+                    results[name] = {"missing": str(error)}
+                    progress(f"{name} is missing: {error}")
+                    continue
                 progress(f"{case.name}, round {number + 1}: {name} {figures[case.main]:.3g}")
                 results[name]["rounds"].append(figures)
     return results
@@ -107,7 +115,8 @@ def _start(variant: Variant, setting: Setting) -> Any:
 
 def _serve(variant: Variant, setting: Setting, *flags: str) -> Any:
     log = setting.directory / f"{variant.name} serve.log"
-    return served(setting.paths[variant.file], [*(variant.flags or ()), *flags], setting.threads, log)
+    flags = (*(variant.flags or ()), "--max-model-len", str(_MAX_MODEL_LEN), *flags)
+    return served(setting.paths[variant.file], flags, setting.threads, log)
 
 
 def _measure_ready(variant: Variant, setting: Setting) -> Figures:
@@ -132,9 +141,8 @@ def _measure_memory(variant: Variant, setting: Setting) -> Figures:
             kv_bytes = shape.kv_bytes(load.prompt_len + load.num_tokens, 2)
             return cases.memory_figures(worker.call("memory")["pss_bytes"], weights_bytes, kv_bytes)
     length = load.prompt_len + load.num_tokens
-    flags = ("--kv-cache-memory-bytes", str(_KV_CACHE_BYTES), "--max-model-len", str(length))
     server: Server
-    with _serve(variant, setting, *flags) as server:
+    with _serve(variant, setting, "--kv-cache-memory-bytes", str(_KV_CACHE_BYTES)) as server:
         # Enough prompts, none of which is like another, for each block to have been used.
         for _ in range(1 + _KV_CACHE_BYTES // shape.kv_bytes(load.num_streams * length, 2)):
             cases.measure_serving(server.stream, shape, load)

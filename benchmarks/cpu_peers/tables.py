@@ -33,7 +33,15 @@ def _case(case: Case, measured: Mapping[str, Any], runs: Mapping[str, Any]) -> s
             missing.append(f"- {variant.name} is missing: {measured[variant.name]['missing']}")
         else:
             rows.append(_row(case, variant, columns, measured, runs[measured[variant.name]["run"]]["limits"]))
-    header = ["engine and weights", *columns.values(), "of the limit", "best peer", "ratio", "goal", "met"]
+    header = [
+        "engine and weights",
+        *columns.values(),
+        *(["of the limit"] if case.call == "generate" else []),
+        "best peer",
+        "ratio",
+        "goal",
+        "met",
+    ]
     ceilings = [_ceilings(run, runs[run]) for run in sorted({one["run"] for one in measured.values()})]
     return "\n".join([f"### {case.name}", "", markdown_table(header, rows), "", *ceilings, *missing])
 
@@ -47,7 +55,7 @@ def _row(
 ) -> list[str]:
     figures = median_figures(measured[variant.name]["rounds"])
     share = share_of_limit(case, variant, figures, limits)
-    cells = [variant.name, *(_number(figures[key]) for key in columns), "" if share is None else f"{share:.0%}"]
+    cells = [variant.name, *(_number(figures[key]) for key in columns), *([] if share is None else [f"{share:.0%}"])]
     if not is_ours(variant.name):
         return [*cells, "", "", "", ""]
     verdict = judge(case, variant, measured, limits)
