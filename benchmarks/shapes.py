@@ -26,7 +26,7 @@ class Qwen3Shape:
     def num_layer_parameters(self) -> int:
         """Parameters of all layers, without the embedding table."""
         query, kv = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
-        attention = self.hidden_size * (query + 2 * kv) + query * self.hidden_size + 2 * self.head_dim
+        attention = self.hidden_size * (query + 2 * kv) + query * self.hidden_size + self._num_attention_norms
         mlp = 3 * self.hidden_size * self.intermediate_size
         return self.num_layers * (attention + mlp + 2 * self.hidden_size) + self.hidden_size
 
@@ -51,8 +51,7 @@ class Qwen3Shape:
     def write_config(self, directory: Path, dtype: str) -> None:
         """Write the ``config.json`` of a model of this shape; it names no end-of-sequence token."""
         config: dict[str, Any] = {
-            "architectures": ["Qwen3ForCausalLM"],
-            "model_type": "qwen3",
+            **self._family,
             "vocab_size": self.vocab_size,
             "hidden_size": self.hidden_size,
             "intermediate_size": self.intermediate_size,
@@ -71,9 +70,31 @@ class Qwen3Shape:
         }
         (directory / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
 
+    @property
+    def _family(self) -> dict[str, Any]:
+        return {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3"}
+
+    @property
+    def _num_attention_norms(self) -> int:
+        """Parameters of the norms of queries and keys in one layer."""
+        return 2 * self.head_dim
+
     def _attention_flops(self, num_pairs: float) -> float:
         """Return the operations of scores and weighted sums over ``num_pairs`` pairs of query and key."""
         return 4 * self.num_layers * self.num_heads * self.head_dim * num_pairs
+
+
+@dataclass(frozen=True, slots=True)
+class LlamaShape(Qwen3Shape):
+    """The shape of a Llama model with tied embeddings: a Qwen3 without norms of queries and keys."""
+
+    @property
+    def _family(self) -> dict[str, Any]:
+        return {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
+
+    @property
+    def _num_attention_norms(self) -> int:
+        return 0
 
 
 QWEN3_0_6B = Qwen3Shape(
@@ -85,6 +106,17 @@ QWEN3_0_6B = Qwen3Shape(
     num_heads=16,
     num_kv_heads=8,
     head_dim=128,
+)
+SMOLLM2_135M = LlamaShape(
+    name="SmolLM2-135M",
+    vocab_size=49152,
+    hidden_size=576,
+    intermediate_size=1536,
+    num_layers=30,
+    num_heads=9,
+    num_kv_heads=3,
+    head_dim=64,
+    max_position_embeddings=8192,
 )
 QUICK = Qwen3Shape(
     name="Qwen3, 4 narrow layers",
