@@ -10,7 +10,7 @@ import torch
 from hypothesis import settings
 
 from octavo.kernels import forget_choices
-from octavo.kernels.cpu.loading import ISA_VARIABLE, NO_ISA, has_native, load_native
+from octavo.kernels.cpu.loading import ISA_VARIABLE, NO_ISA, load_again
 
 settings.register_profile(
     "octavo", deadline=None
@@ -32,6 +32,5 @@ def without_native_kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def _look_again() -> None:
-    load_native.cache_clear()
-    has_native.cache_clear()
+    load_again()
     forget_choices()

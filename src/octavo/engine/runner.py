@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from octavo.engine.batch_state import BatchState
+from octavo.engine.recorded_decode import RecordedDecode
 from octavo.engine.sampler import sample
 from octavo.engine.step import StepPlan, StepResult
 from octavo.models.forward_context import ForwardContext, LayerKVCache
@@ -43,13 +44,18 @@ class Runner:
         self.state = BatchState(
             max_num_seqs=max_num_seqs, max_model_len=max_model_len, block_size=block_size, device=device
         )
+        self._recorded_decode = (
+            RecordedDecode(model, max_num_seqs=max_num_seqs, max_blocks=blocks_of_sequence(max_model_len, block_size))
+            if model.is_native
+            else None
+        )
 
     @torch.inference_mode()
     def execute(self, plan: StepPlan) -> StepResult:
         """Compute one step and return its sampled tokens."""
         self.state.apply(plan)
         input_ids, context = self._gather(plan)
-        hidden = self.model(input_ids, context)
+        hidden = self._forward(input_ids, context)
         if not plan.samples:
             return StepResult([])
         last_tokens = context.query_starts[1:].long() - 1
@@ -59,6 +65,12 @@ class Runner:
         token_ids, logprobs = sample(logits, batch)
         self.state.append(plan, rows, token_ids)
         return StepResult(token_ids.tolist(), logprobs)
+
+    def _forward(self, input_ids: Tensor, context: ForwardContext) -> Tensor:
+        if self._recorded_decode is None or len(input_ids) != len(context.query_lens_host):
+            hidden: Tensor = self.model(input_ids, context)
+            return hidden
+        return self._recorded_decode(*self.model.prepare(input_ids, context), context)
 
     def _gather(self, plan: StepPlan) -> tuple[Tensor, ForwardContext]:
         num_tokens = sum(plan.counts)

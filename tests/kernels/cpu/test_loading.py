@@ -10,15 +10,16 @@ from types import ModuleType
 
 import pytest
 
-from octavo.kernels.cpu import load_native, native_status
+from octavo.kernels.cpu import native_status
+from octavo.kernels.cpu.loading import load_again
 
 
 @pytest.fixture
 def reload_native() -> None:
     """Forget the module before the test and after it."""
-    load_native.cache_clear()
+    load_again()
     yield
-    load_native.cache_clear()
+    load_again()
 
 
 def active_isa(value: str) -> subprocess.CompletedProcess[str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from octavo.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from types import ModuleType
 
 ISA_VARIABLE = "OCTAVO_CPU_ISA"
@@ -34,14 +35,40 @@ class NativeStatus:
     active_isa: str | None = None
 
 
-@functools.cache
-def load_native() -> ModuleType:
+_recorder: Any = None
+
+
+def load_native() -> Any:
     """Return the native module, with the instruction set that ``OCTAVO_CPU_ISA`` names.
+
+    While calls are recorded (``recording.py``) it is what records them, with the same functions.
 
     Raises:
         ImportError: it was not built, or does not fit this Python or system, or ``OCTAVO_CPU_ISA`` is ``none``.
         ConfigError: ``OCTAVO_CPU_ISA`` names no instruction set of this machine.
     """
+    return _load_module() if _recorder is None else _recorder
+
+
+@contextmanager
+def replaced_by(recorder: object) -> Iterator[None]:
+    """Let ``load_native`` return another object for a while. Not for several threads."""
+    global _recorder
+    _recorder = recorder
+    try:
+        yield
+    finally:
+        _recorder = None
+
+
+def load_again() -> None:
+    """Forget the module: what decides whether it is there, and how it runs, has changed."""
+    _load_module.cache_clear()
+    has_native.cache_clear()
+
+
+@functools.cache
+def _load_module() -> ModuleType:
     if os.environ.get(ISA_VARIABLE) == NO_ISA:
         raise ImportError(f"{ISA_VARIABLE} is {NO_ISA}")
     module = importlib.import_module(_MODULE)

@@ -57,6 +57,7 @@ class CausalLM(nn.Module, ABC):
     Attributes:
         config: the shape of the model.
         num_kv_heads, head_dim: shape of one token's entry in a layer's KV cache.
+        is_native: whether it computes with the CPU's native kernels.
     """
 
     def __init__(self, config: ModelConfig, placement: Placement) -> None:
@@ -64,6 +65,7 @@ class CausalLM(nn.Module, ABC):
         self.config = config
         self.num_kv_heads = config.num_key_value_heads
         self.head_dim = config.head_dim
+        self.is_native = placement.is_native
         embedding, head = embedding_and_head(
             config.vocab_size, config.hidden_size, placement, tied=config.tie_word_embeddings
         )
@@ -86,8 +88,15 @@ class CausalLM(nn.Module, ABC):
         Returns:
             ``[num_tokens, hidden_size]`` in the model's type, after the final norm.
         """
-        cos, sin = self.rotary.cos_sin(context.positions, context.prompt_lens)
-        hidden: Tensor = self.embed_tokens(input_ids)
+        return self.compute_layers(*self.prepare(input_ids, context), context)
+
+    def prepare(self, input_ids: Tensor, context: ForwardContext) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return what the layers start from: vectors ``[num_tokens, hidden_size]``, and cosine and sine of angles."""
+        return self.embed_tokens(input_ids), self.rotary.cos_sin(context.positions, context.prompt_lens)
+
+    def compute_layers(self, hidden: Tensor, angles: tuple[Tensor, ...], context: ForwardContext) -> Tensor:
+        """Do what is left of ``forward`` after ``prepare``."""
+        cos, sin = angles
         residual: Tensor | None = None
         for layer, kv_cache in zip(self.layers, context.kv_caches, strict=True):
             hidden, residual = layer(hidden, residual, cos, sin, kv_cache, context)

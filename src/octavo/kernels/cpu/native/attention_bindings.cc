@@ -9,15 +9,13 @@ using namespace octavo;
 
 namespace {
 
-using Released = nb::call_guard<nb::gil_scoped_release>;
-
 template <typename T>
 T* at(uintptr_t address) {
     return reinterpret_cast<T*>(address);
 }
 
-void bind_paged_attention(nb::module_& m) {
-    m.def(
+void bind_paged_attention(Operations& operations) {
+    operations.def(
         "paged_attention",
         [](uintptr_t query, int64_t query_stride, uintptr_t output, int64_t num_heads, uintptr_t keys, uintptr_t values,
            int kv_type, int64_t num_kv_heads, int64_t head_dim, int64_t block_size, uintptr_t block_tables,
@@ -30,11 +28,11 @@ void bind_paged_attention(nb::module_& m) {
         },
         "query"_a, "query_stride"_a, "output"_a, "num_heads"_a, "keys"_a, "values"_a, "kv_type"_a, "num_kv_heads"_a,
         "head_dim"_a, "block_size"_a, "block_tables"_a, "table_stride"_a, "query_starts"_a, "seq_lens"_a, "num_seqs"_a,
-        "scale"_a, "window"_a, Released());
+        "scale"_a, "window"_a);
 }
 
-void bind_elementwise(nb::module_& m) {
-    m.def(
+void bind_elementwise(Operations& operations) {
+    operations.def(
         "rms_norm",
         [](uintptr_t x, int64_t x_stride, int64_t num_rows, int64_t size, uintptr_t weight, uintptr_t residual,
            int64_t residual_stride, float eps, uintptr_t total, uintptr_t normalised) {
@@ -42,14 +40,14 @@ void bind_elementwise(nb::module_& m) {
                       residual_stride, eps, at<float>(total), at<float>(normalised)});
         },
         "x"_a, "x_stride"_a, "num_rows"_a, "size"_a, "weight"_a, "residual"_a, "residual_stride"_a, "eps"_a, "total"_a,
-        "normalised"_a, Released());
-    m.def(
+        "normalised"_a);
+    operations.def(
         "silu_and_mul",
         [](uintptr_t x, int64_t x_stride, int64_t num_rows, int64_t size, uintptr_t y) {
             silu_and_mul({at<const float>(x), x_stride, num_rows, size, at<float>(y)});
         },
-        "x"_a, "x_stride"_a, "num_rows"_a, "size"_a, "y"_a, Released());
-    m.def(
+        "x"_a, "x_stride"_a, "num_rows"_a, "size"_a, "y"_a);
+    operations.def(
         "rotary_write_kv",
         [](uintptr_t query, int64_t query_stride, uintptr_t key, int64_t key_stride, uintptr_t value,
            int64_t value_stride, int64_t num_tokens, int64_t num_heads, uintptr_t rotated, uintptr_t cos, uintptr_t sin,
@@ -72,12 +70,12 @@ void bind_elementwise(nb::module_& m) {
         },
         "query"_a, "query_stride"_a, "key"_a, "key_stride"_a, "value"_a, "value_stride"_a, "num_tokens"_a,
         "num_heads"_a, "rotated"_a, "cos"_a, "sin"_a, "query_norm_weight"_a, "key_norm_weight"_a, "eps"_a, "keys"_a,
-        "values"_a, "kv_type"_a, "num_kv_heads"_a, "head_dim"_a, "slots"_a, Released());
+        "values"_a, "kv_type"_a, "num_kv_heads"_a, "head_dim"_a, "slots"_a);
 }
 
 }  // namespace
 
-void bind_attention(nb::module_& m) {
-    bind_paged_attention(m);
-    bind_elementwise(m);
+void bind_attention(Operations& operations) {
+    bind_paged_attention(operations);
+    bind_elementwise(operations);
 }

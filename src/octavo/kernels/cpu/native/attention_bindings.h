@@ -1,6 +1,6 @@
 // Binds attention and what a layer computes between its products; part of module.cc.
 #pragma once
 
-#include <nanobind/nanobind.h>
+#include "program.h"
 
-void bind_attention(nanobind::module_& m);
+void bind_attention(octavo::Operations& operations);

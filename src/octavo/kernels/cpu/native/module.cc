@@ -13,6 +13,7 @@
 #include "isa.h"
 #include "linear.h"
 #include "packed_matrix.h"
+#include "program.h"
 #include "quantized_bindings.h"
 #include "relax.h"
 #include "simd_probes.h"
@@ -43,7 +44,7 @@ PackedMatrix make_matrix(int64_t out_features, int64_t in_features, const std::s
     return PackedMatrix(out_features, in_features, weight_type(type), gated);
 }
 
-void bind_linear(nb::module_& m) {
+void bind_linear(nb::module_& m, Operations& operations) {
     using Released = nb::call_guard<nb::gil_scoped_release>;
     nb::class_<PackedMatrix>(m, "PackedMatrix")
         .def_prop_ro("num_bytes", &PackedMatrix::num_bytes)
@@ -60,7 +61,7 @@ void bind_linear(nb::module_& m) {
             },
             "row_ids"_a, "num_ids"_a, "out"_a, "out_stride"_a, Released());
     m.def("pack", &make_matrix, "out_features"_a, "in_features"_a, "dtype"_a, "gated"_a, Released());
-    m.def(
+    operations.def(
         "linear",
         [](const PackedMatrix& weight, uintptr_t x, int64_t num_rows, int64_t x_stride, uintptr_t y, int64_t y_stride,
            uintptr_t bias, uintptr_t residual, int64_t residual_stride) {
@@ -68,7 +69,7 @@ void bind_linear(nb::module_& m) {
                     {at<float>(y), y_stride, at<const float>(bias), at<const float>(residual), residual_stride}});
         },
         "weight"_a, "x"_a, "num_rows"_a, "x_stride"_a, "y"_a, "y_stride"_a, "bias"_a, "residual"_a,
-        "residual_stride"_a, Released());
+        "residual_stride"_a);
 }
 
 // What the tests of the thread pool and its benchmark need; nothing else calls these.
@@ -128,9 +129,14 @@ NB_MODULE(_native, m) {
     m.def("set_active_isa", &set_active_isa, "name"_a);
     m.def("num_threads", [] { return pool().num_threads(); });
     m.def("set_num_threads", &set_num_threads, "num_threads"_a, nb::call_guard<nb::gil_scoped_release>());
-    bind_linear(m);
-    bind_quantized_linear(m);
-    bind_attention(m);
+    nb::class_<Program> program(m, "Program");
+    program.def(nb::init<>())
+        .def("run", &Program::run, nb::call_guard<nb::gil_scoped_release>())
+        .def_prop_ro("num_calls", &Program::num_calls);
+    Operations operations(m, program);
+    bind_linear(m, operations);
+    bind_quantized_linear(m, operations);
+    bind_attention(operations);
     nb::module_ probes = m.def_submodule("pool_probes");
     bind_pool_probes(probes);
     bind_simd_probe(m);

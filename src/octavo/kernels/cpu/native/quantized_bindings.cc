@@ -55,8 +55,8 @@ Int4Matrix make_int4(int64_t out_features, int64_t in_features, int64_t group_si
 }
 
 template <typename Args, typename Matrix>
-void bind_product(nb::module_& m, const char* name, void (*compute)(const Args&)) {
-    m.def(
+void bind_product(Operations& operations, const char* name, void (*compute)(const Args&)) {
+    operations.def(
         name,
         [compute](const Matrix& weight, uintptr_t x, int64_t x_stride, uintptr_t quantized, int64_t num_rows,
                   uintptr_t y, int64_t y_stride, uintptr_t bias, uintptr_t residual, int64_t residual_stride) {
@@ -64,10 +64,10 @@ void bind_product(nb::module_& m, const char* name, void (*compute)(const Args&)
                      {at<float>(y), y_stride, at<const float>(bias), at<const float>(residual), residual_stride}});
         },
         "weight"_a, "x"_a, "x_stride"_a, "quantized"_a, "num_rows"_a, "y"_a, "y_stride"_a, "bias"_a, "residual"_a,
-        "residual_stride"_a, Released());
+        "residual_stride"_a);
 }
 
-void bind_int8(nb::module_& m) {
+void bind_int8(nb::module_& m, Operations& operations) {
     nb::class_<Int8Matrix>(m, "Int8Matrix")
         .def_prop_ro("num_bytes", &Int8Matrix::num_bytes)
         .def(
@@ -90,10 +90,10 @@ void bind_int8(nb::module_& m) {
             },
             "row_ids"_a, "num_ids"_a, "out"_a, "out_stride"_a, Released());
     m.def("pack_int8", &make_int8, "out_features"_a, "in_features"_a, "gated"_a, Released());
-    bind_product<Int8LinearArgs, Int8Matrix>(m, "int8_linear", int8_linear);
+    bind_product<Int8LinearArgs, Int8Matrix>(operations, "int8_linear", int8_linear);
 }
 
-void bind_int4(nb::module_& m) {
+void bind_int4(nb::module_& m, Operations& operations) {
     nb::class_<Int4Matrix>(m, "Int4Matrix")
         .def_prop_ro("num_bytes", &Int4Matrix::num_bytes)
         .def(
@@ -111,7 +111,7 @@ void bind_int4(nb::module_& m) {
             "first"_a, "num_rows"_a, "values"_a, "scales"_a, "zeros"_a, Released());
     m.def("pack_int4", &make_int4, "out_features"_a, "in_features"_a, "group_size"_a, "scale_dtype"_a, "has_zeros"_a,
           "gated"_a, Released());
-    bind_product<Int4LinearArgs, Int4Matrix>(m, "int4_linear", int4_linear);
+    bind_product<Int4LinearArgs, Int4Matrix>(operations, "int4_linear", int4_linear);
 }
 
 void bind_rows(nb::module_& m) {
@@ -126,9 +126,9 @@ void bind_rows(nb::module_& m) {
 
 }  // namespace
 
-void bind_quantized_linear(nb::module_& m) {
+void bind_quantized_linear(nb::module_& m, Operations& operations) {
     bind_rows(m);
-    bind_int8(m);
-    bind_int4(m);
+    bind_int8(m, operations);
+    bind_int4(m, operations);
     m.def("multiply_int8", &multiply_int8, "steps"_a, Released());
 }

@@ -1,6 +1,6 @@
 // Binds what computes with quantised weights; part of module.cc.
 #pragma once
 
-#include <nanobind/nanobind.h>
+#include "program.h"
 
-void bind_quantized_linear(nanobind::module_& m);
+void bind_quantized_linear(nanobind::module_& m, octavo::Operations& operations);
