@@ -90,6 +90,6 @@ class RecordedDecode:
         if not torch.equal(result, expected):
             logger.warning("decode steps are not recorded: they gave other numbers")
             self._is_recordable = False
-            return expected
+            return self._model.compute_layers(*inputs)  # keys and values were overwritten, too
         self._recorded[num_seqs] = (result, calls)
         return result
