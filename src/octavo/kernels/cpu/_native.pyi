@@ -81,6 +81,10 @@ def paged_attention(
     num_seqs: int,
     scale: float,
     window: int,
+    key_scales: int,
+    value_scales: int,
+    soft_cap: float,
+    sinks: int,
 ) -> None: ...
 def rms_norm(
     x: int,
