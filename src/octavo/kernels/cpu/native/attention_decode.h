@@ -57,13 +57,27 @@ constexpr int power_of_two_below(int n, int most) {
     return power;
 }
 
-// Bring in what the next turn reads. A turn of all heads is larger than the first-level cache.
+// Brings in what the next turn reads, whole tokens in the order in which they are in memory: one step a lot of heads.
 template <typename Item>
-inline void fetch_ahead(const Item* row, int64_t head_dim) {
-    const char* bytes = reinterpret_cast<const char*>(row);
-    for (int64_t byte = 0; byte < head_dim * static_cast<int64_t>(sizeof(Item)); byte += kCacheLine)
-        prefetch_l2(bytes + byte);
-}
+class TurnFetch {
+  public:
+    TurnFetch(const Item* rows, const int64_t* offsets, int64_t row_items, int64_t num_steps)
+        : rows_(rows), offsets_(offsets), row_bytes_(row_items * sizeof(Item)), num_steps_(num_steps) {}
+
+    void step() {
+        ++step_;
+        for (; token_ * num_steps_ < step_ * kTurnTokens; ++token_) {
+            const char* row = reinterpret_cast<const char*>(rows_ + offsets_[token_]);
+            for (int64_t byte = 0; byte < row_bytes_; byte += kCacheLine) prefetch_l2(row + byte);
+        }
+    }
+
+  private:
+    const Item* rows_;
+    const int64_t* offsets_;
+    const int64_t row_bytes_, num_steps_;
+    int64_t step_ = 0, token_ = 0;
+};
 
 // Scores of kTurnTokens tokens for kHeads heads: dot products of rows of `query` with rows of `keys`.
 template <typename Kv, int kHeads>
@@ -75,10 +89,7 @@ inline void score_turn(const float* query, int64_t query_stride, const typename 
     const int rest = static_cast<int>(head_dim - whole);
     for (int64_t token = 0; token < kTurnTokens; token += kTokens) {
         const typename Kv::Item* rows[kTokens];
-        for (int t = 0; t < kTokens; ++t) {
-            rows[t] = keys + offsets[token + t];
-            fetch_ahead(keys + offsets[token + t + kTurnTokens], head_dim);
-        }
+        for (int t = 0; t < kTokens; ++t) rows[t] = keys + offsets[token + t];
         F32 sums[kVectors];
 #pragma GCC unroll 16
         for (int i = 0; i < kVectors; ++i) sums[i] = zero();
@@ -150,7 +161,6 @@ inline void add_values_from(int64_t dim, const float* weights, int64_t num_token
 template <typename Kv, int kHeads>
 inline void add_turn(const float* weights, int64_t num_tokens, const typename Kv::Item* values, const int64_t* offsets,
                      int64_t head_dim, float* sums, int64_t sums_stride) {
-    for (int64_t t = 0; t < num_tokens; ++t) fetch_ahead(values + offsets[t + kTurnTokens], head_dim);
     add_values_from<Kv, kHeads, power_of_two_below(kSums / kHeads, kSums)>(0, weights, num_tokens, values, offsets, head_dim,
                                                                     sums, sums_stride);
 }
@@ -170,6 +180,10 @@ struct DecodeKernel {
     static Add add_for(int64_t lot, std::integer_sequence<int, kHeadsLessOne...>) {
         static constexpr Add table[] = {add_turn<Kv, kHeadsLessOne + 1>...};
         return table[lot - 1];
+    }
+
+    static int64_t lots_of_head(const PagedAttentionArgs& args) {
+        return (args.num_heads / args.cache.num_kv_heads + kMaxLot - 1) / kMaxLot;
     }
 
     // Call body(key head, first query head, number of query heads) for each lot of an item.
@@ -276,11 +290,19 @@ void decode(const PagedAttentionArgs& args, const DecodeItem& item, float* area)
             }
         }
     });
-    for (int64_t t = tokens.first_turn(); t < tokens.high; t += kTurnTokens)
+    const int64_t first_item = item.first_kv_head * head_dim;
+    const int64_t row_items = (item.end_kv_head - item.first_kv_head) * head_dim;
+    const int64_t num_lots = (item.end_kv_head - item.first_kv_head) * Kernel::lots_of_head(args);
+    for (int64_t t = tokens.first_turn(); t < tokens.high; t += kTurnTokens) {
+        const bool is_last = t + kTurnTokens >= tokens.high;
+        TurnFetch fetch(is_last ? values + first_item : keys + first_item,
+                        tokens.offsets + (is_last ? tokens.first_turn() : t + kTurnTokens), row_items, num_lots);
         Kernel::for_each_lot(args, item, [&](int64_t kv_head, int64_t head, int64_t lot) {
+            fetch.step();
             Kernel::score_for(lot, lots)(query + head * query_stride, query_stride, keys + kv_head * head_dim,
                                          tokens.offsets + t, head_dim, scores + head * kTileTokens + t);
         });
+    }
     Kernel::for_each_lot(args, item, [&](int64_t kv_head, int64_t first_head, int64_t lot) {
         float scales[2][kTileTokens] = {};
         if constexpr (Kv::kScaled) {
@@ -293,7 +315,9 @@ void decode(const PagedAttentionArgs& args, const DecodeItem& item, float* area)
     });
     for (int64_t turn = tokens.first_turn(); turn < tokens.high; turn += kTurnTokens) {
         const int64_t t = larger(turn, tokens.low), num_tokens = smaller(turn + kTurnTokens, tokens.high) - t;
+        TurnFetch fetch(values + first_item, tokens.offsets + turn + kTurnTokens, row_items, num_lots);
         Kernel::for_each_lot(args, item, [&](int64_t kv_head, int64_t head, int64_t lot) {
+            fetch.step();
             Kernel::add_for(lot, lots)(scores + head * kTileTokens + t, num_tokens, values + kv_head * head_dim,
                                        tokens.offsets + t, head_dim,
                                        partial_at(args, partials, item.tile, head).values, partial_floats(args));

@@ -6,6 +6,8 @@
 // see adds exact zeros.
 #pragma once
 
+#include <type_traits>
+
 #include "attention_order.h"
 
 namespace octavo::OCTAVO_ISA {
@@ -14,7 +16,7 @@ namespace octavo::OCTAVO_ISA {
 constexpr int64_t kItemRows = 96;
 // A micro kernel has the sums of so many broadcast numbers times two vectors in registers.
 constexpr int kMicroRows = kWidth == 16 ? 12 : 6;
-constexpr int kMicroKeys = kWidth == 16 ? 12 : 6;
+constexpr int kMicroKeys = 6;
 constexpr int64_t kPanel = 2 * kWidth;
 static_assert(kItemRows % kMicroRows == 0 && kItemRows % kPanel == 0 && kTileTokens % kMicroKeys == 0);
 
@@ -66,8 +68,8 @@ struct PrefillArea {
 
 // sums[key][row]: the products of the dimensions of kLanes lanes from kFirst on, added as sum_each does. `query` is moved on
 // to the next lane's dimensions.
-template <int kFirst, int kLanes, int kVectors>
-__attribute__((always_inline)) inline void score_lanes(const float* keys, int64_t head_dim, const float*& query,
+template <int kFirst, int kLanes, int kVectors, typename Dim>
+__attribute__((always_inline)) inline void score_lanes(const float* keys, Dim head_dim, const float*& query,
                                                        F32 (&sums)[kMicroKeys][kVectors]) {
     if constexpr (kLanes == 1) {
 #pragma GCC unroll 12
@@ -98,14 +100,25 @@ __attribute__((always_inline)) inline void score_lanes(const float* keys, int64_
 }
 
 // scores[key][row] = keys[key] . query[row], for kMicroKeys keys and kVectors vectors of rows.
-template <int kVectors>
-void score_block(const float* keys, const float* query, int64_t head_dim, float* scores, int64_t stride) {
+template <int kVectors, typename Dim>
+void score_keys(const float* keys, const float* query, Dim head_dim, float* scores, int64_t stride) {
     F32 sums[kMicroKeys][kVectors];
     score_lanes<0, kWidth, kVectors>(keys, head_dim, query, sums);
 #pragma GCC unroll 12
     for (int k = 0; k < kMicroKeys; ++k)
 #pragma GCC unroll 2
         for (int v = 0; v < kVectors; ++v) store(scores + k * stride + v * kWidth, sums[k][v]);
+}
+
+// With the offset of each key known to the compiler for the usual sizes, a micro kernel needs few registers for addresses.
+template <int kVectors>
+void score_block(const float* keys, const float* query, int64_t head_dim, float* scores, int64_t stride) {
+    if (head_dim == 64)
+        score_keys<kVectors>(keys, query, std::integral_constant<int64_t, 64>(), scores, stride);
+    else if (head_dim == 128)
+        score_keys<kVectors>(keys, query, std::integral_constant<int64_t, 128>(), scores, stride);
+    else
+        score_keys<kVectors>(keys, query, head_dim, scores, stride);
 }
 
 // Merge the sum of weights[key][row] * values[key] over num_keys into output[row], for kRows rows and kVectors vectors of columns.

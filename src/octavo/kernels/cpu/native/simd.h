@@ -17,7 +17,7 @@
 //   store_bf16(p, v), store_f16(p, v)          rounded to nearest even; NaN stays NaN
 //   load_bf16_pairs(p, low, high)   kWidth pairs of bf16: the first of each pair, the second of each pair
 //   prefetch(p), prefetch_l2(p)     bring the cache line in, to the first or to the second level
-// and from simd_math.h: exp(v), silu(v).
+// and from simd_math.h: exp(v), silu(v), gelu_tanh(v).
 #pragma once
 
 #include <cstdint>
