@@ -1,4 +1,4 @@
-"""Weights with a scale for each group of inputs, of 4 and of 8 bits, with zero points, with offsets and with neither."""
+"""Weights with a scale for each group of inputs, of 4 and 8 bits, with zero points, with offsets and with neither."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From dense weights to int8 and int4, on all threads: the same numbers as ``models/quantization/rounding.py`` in torch."""
+"""From dense weights to int8 and int4, on all threads: the numbers that ``models/quantization/rounding.py`` has."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def quantize_int4(weight: Tensor, group_size: int) -> tuple[Tensor, Tensor]:
         group_size: inputs that share a scale: 32, 64 or 128; it divides ``in_features``.
 
     Returns:
-        Values ``[out_features, in_features / 2]`` uint8, two a byte with the even input in the low four bits, and scales
-        ``[out_features, in_features / group_size]`` float16.
+        Values ``[out_features, in_features / 2]`` uint8, two a byte with the even input in the low four bits, and
+        scales ``[out_features, in_features / group_size]`` float16.
 
     Raises:
         TypeError: weights of another type or on another device.
