@@ -232,7 +232,9 @@ def main() -> None:
     parser.add_argument(
         "--dtype", choices=(*_DTYPES, *_INTEGER_FORMATS), default="bfloat16", help="type of the weights"
     )
-    parser.add_argument("--group-size", type=int, choices=(32, 64, 128), default=64, help="of int4 and int8_groups weights")
+    parser.add_argument(
+        "--group-size", type=int, choices=(32, 64, 128), default=64, help="of int4 and int8_groups weights"
+    )
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64, 128, 512], help="rows of x")
     parser.add_argument("--layers", nargs="+", choices=[layer.name for layer in QWEN3_0_6B], help="default: all")
     parser.add_argument("--threads", type=int, default=cpu.default_num_threads())
