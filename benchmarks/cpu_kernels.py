@@ -4,7 +4,9 @@ For int8 and int4 weights the limit of computing is that of products of int8 num
 within the measured time; torch has float32 and bfloat16 weights there.
 
 All candidates take turns, round by round, and the best time of each counts: a busy moment hits all of them alike.
-Weights are read from memory, not from a cache: few rows go over many copies of a weight in turn.
+Weights are read from memory, not from a cache: few rows go over many copies of a weight in turn. torch's OpenMP threads
+spin for a while after each product, on the core of whatever is measured next: set ``OMP_WAIT_POLICY=PASSIVE`` and
+``GOMP_SPINCOUNT=0``, as the engine process does.
 """
 
 from __future__ import annotations
