@@ -5,7 +5,7 @@ PORT ?= 8000
 ARGS ?=
 export VENV
 
-.PHONY: help serve test lint types format native clean
+.PHONY: help serve test lint types format native sanitize clean
 
 help:
 	@echo "make serve    serve the model in the box on http://127.0.0.1:$(PORT) (PORT=…, ARGS='--max-model-len 1k …')"
@@ -14,6 +14,7 @@ help:
 	@echo "make types    mypy --strict on src/octavo"
 	@echo "make format   rewrite the sources in the project's format"
 	@echo "make native   compile the CPU kernels again after a change of their C++ sources; shows the compiler's messages"
+	@echo "make sanitize run the tests of the CPU kernels under the address and undefined-behaviour sanitizers (minutes)"
 	@echo "make clean    remove the virtual environment and what the tools left behind"
 
 serve:
@@ -38,6 +39,9 @@ format:
 native:
 	@[ -x $(VENV)/bin/python ] || .ci/make_venv dev
 	OCTAVO_REQUIRE_NATIVE=1 $(VENV)/bin/python -m pip install --no-build-isolation --no-deps -v -e .
+
+sanitize:
+	@.ci/sanitize_native
 
 clean:
 	rm -rf $(VENV) build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

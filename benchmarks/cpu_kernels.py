@@ -4,7 +4,9 @@ For int8 and int4 weights the limit of computing is that of products of int8 num
 within the measured time; torch has float32 and bfloat16 weights there.
 
 All candidates take turns, round by round, and the best time of each counts: a busy moment hits all of them alike.
-Weights are read from memory, not from a cache: few rows go over many copies of a weight in turn.
+Weights are read from memory, not from a cache: few rows go over many copies of a weight in turn. torch's OpenMP threads
+spin for a while after each product, on the core of whatever is measured next: set ``OMP_WAIT_POLICY=PASSIVE`` and
+``GOMP_SPINCOUNT=0``, as the engine process does.
 """
 
 from __future__ import annotations
@@ -30,14 +32,14 @@ GOAL_INTEGER_SHARE = 0.75
 GOAL_REGION_US = 3.0
 _CPU = torch.device("cpu")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_INTEGER_FORMATS = ("int8", "int4")
+_INTEGER_FORMATS = ("int8", "int4", "int8_groups")
 _PROBE_STEPS = 1_000_000
 # More than the last-level cache holds.
 _COPIES_BYTES = 200 * 2**20
 _REGIONS = 5_000
 
 
-PackedLayer = cpu.PackedWeight | cpu.PackedInt8Weight | cpu.PackedInt4Weight
+PackedLayer = cpu.PackedWeight | cpu.PackedInt8Weight | cpu.PackedInt4Weight | cpu.PackedInt8GroupsWeight
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,13 @@ def pack_weight(wide: Tensor, name: str, group_size: int, *, gated: bool) -> Pac
         scales = wide.abs().amax(dim=1) / 127
         return cpu.pack_int8((wide / scales.unsqueeze(1)).round().to(torch.int8), scales, gated=gated)
     groups = wide.view(len(wide), -1, group_size)
+    if name == "int8_groups":
+        group_scales = (groups.abs().amax(dim=2, keepdim=True) / 127).half()
+        return cpu.pack_int8_groups(
+            (groups / group_scales).round().clamp(-128, 127).add(128).to(torch.uint8).flatten(1),
+            group_scales.squeeze(2),
+            gated=gated,
+        )
     group_scales = (groups.abs().amax(dim=2, keepdim=True) / 7).half()
     values = (groups / group_scales).round().clamp(-8, 7).add(8).to(torch.uint8).flatten(1)
     return cpu.pack_int4(values[:, 0::2] | values[:, 1::2] << 4, group_scales.squeeze(2), gated=gated)
@@ -140,6 +149,8 @@ def run_octavo(layer: Layer, x: Tensor, weight: PackedLayer) -> Tensor:
     """Compute a layer with the native kernels."""
     if isinstance(weight, cpu.PackedInt8Weight):
         return cpu.int8_linear_silu_and_mul(x, weight) if layer.gated else cpu.int8_linear(x, weight)
+    if isinstance(weight, cpu.PackedInt8GroupsWeight):
+        return cpu.int8_groups_linear_silu_and_mul(x, weight) if layer.gated else cpu.int8_groups_linear(x, weight)
     if isinstance(weight, cpu.PackedInt4Weight):
         return cpu.int4_linear_silu_and_mul(x, weight) if layer.gated else cpu.int4_linear(x, weight)
     return cpu.linear_silu_and_mul(x, weight) if layer.gated else cpu.linear(x, weight)
@@ -223,7 +234,9 @@ def main() -> None:
     parser.add_argument(
         "--dtype", choices=(*_DTYPES, *_INTEGER_FORMATS), default="bfloat16", help="type of the weights"
     )
-    parser.add_argument("--group-size", type=int, choices=(32, 64, 128), default=64, help="of int4 weights")
+    parser.add_argument(
+        "--group-size", type=int, choices=(32, 64, 128), default=64, help="of int4 and int8_groups weights"
+    )
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64, 128, 512], help="rows of x")
     parser.add_argument("--layers", nargs="+", choices=[layer.name for layer in QWEN3_0_6B], help="default: all")
     parser.add_argument("--threads", type=int, default=cpu.default_num_threads())
@@ -284,7 +297,7 @@ def main() -> None:
             "native": asdict(cpu.native_status()),
             "settings": {
                 "dtype": args.dtype,
-                "group_size": args.group_size if args.dtype == "int4" else None,
+                "group_size": args.group_size if args.dtype in ("int4", "int8_groups") else None,
                 "rows": args.rows,
                 "threads": args.threads,
                 "rounds": args.rounds,

@@ -16,15 +16,19 @@ from torch.nn import functional as F
 
 from octavo.kernels.cpu import (
     PackedInt4Weight,
+    PackedInt8GroupsWeight,
     PackedInt8Weight,
     QuantizedRows,
     int4_linear,
     int4_linear_silu_and_mul,
     int8_embedding,
+    int8_groups_linear,
+    int8_groups_linear_silu_and_mul,
     int8_linear,
     int8_linear_silu_and_mul,
     pack_int4,
     pack_int8,
+    pack_int8_groups,
 )
 
 HALF_ULP = 2.0**-24
@@ -165,8 +169,8 @@ def test_the_largest_int4_sums_do_not_saturate(isa: str, nibble: int, group_size
 
 
 Linear = Callable[..., Tensor]
-Weight = PackedInt8Weight | PackedInt4Weight
-FORMATS = ("int8", "int4")
+Weight = PackedInt8Weight | PackedInt4Weight | PackedInt8GroupsWeight
+FORMATS = ("int8", "int4", "int8_groups")
 
 
 def layer(kind: str, out_features: int, in_features: int, *, gated: bool = False) -> tuple[Linear, Weight]:
@@ -174,10 +178,25 @@ def layer(kind: str, out_features: int, in_features: int, *, gated: bool = False
     if kind == "int8":
         weight = pack_int8(*int8_weight(0, out_features, in_features), gated=gated)
         return (int8_linear_silu_and_mul if gated else int8_linear), weight
+    if kind == "int8_groups":
+        values = integers(0, 0, 256, out_features, in_features, dtype=torch.uint8)
+        zeros = integers(1, 0, 256, out_features, in_features // 32, dtype=torch.uint8)
+        scales = noise(2, out_features, in_features // 32, scale=0.01).half()
+        return (
+            int8_groups_linear_silu_and_mul if gated else int8_groups_linear,
+            pack_int8_groups(values, scales, zeros, gated=gated),
+        )
     return (
         int4_linear_silu_and_mul if gated else int4_linear,
         pack_int4(*int4_weight(0, out_features, in_features, 32), gated=gated),
     )
+
+
+def empty(kind: str, out_features: int, in_features: int) -> Weight:
+    """Return a weight that was not filled."""
+    if kind == "int8":
+        return PackedInt8Weight(out_features, in_features)
+    return (PackedInt4Weight if kind == "int4" else PackedInt8GroupsWeight)(out_features, in_features, group_size=32)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -318,7 +337,7 @@ def test_weights_can_be_filled_in_parts_from_any_layout(native: ModuleType) -> N
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_weight_that_was_not_filled_gives_zeros(isa: str, kind: str) -> None:
-    weight = PackedInt8Weight(40, 64) if kind == "int8" else PackedInt4Weight(40, 64, group_size=32)
+    weight = empty(kind, 40, 64)
     linear = layer(kind, 1, 32)[0]
     assert torch.equal(linear(noise(0, 3, 64), weight), torch.zeros(3, 40))
 
@@ -342,9 +361,8 @@ def test_embedding_rows_come_out_of_the_packed_table(native: ModuleType) -> None
 def test_no_tokens_give_no_rows_and_no_inputs_leave_the_bias(isa: str, kind: str) -> None:
     linear, weight = layer(kind, 5, 32)
     assert linear(torch.empty(0, 32), weight).shape == (0, 5)
-    empty = PackedInt8Weight(5, 0) if kind == "int8" else PackedInt4Weight(5, 0, group_size=32)
     bias = noise(0, 5)
-    assert torch.equal(linear(torch.empty(2, 0), empty, bias), bias.expand(2, 5))
+    assert torch.equal(linear(torch.empty(2, 0), empty(kind, 5, 0), bias), bias.expand(2, 5))
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -31,6 +31,12 @@ def test_each_task_runs_once(pool: ModuleType, num_tasks: int) -> None:
         assert pool.count_tasks(num_tasks) == [1] * num_tasks
 
 
+@pytest.mark.parametrize("num_tasks", [0, 1, 2, 7, 1000])
+def test_each_task_of_a_stream_runs_once(pool: ModuleType, num_tasks: int) -> None:
+    for _ in range(20):
+        assert pool.count_streamed_tasks(num_tasks) == [1] * num_tasks
+
+
 def test_tasks_know_their_thread(pool: ModuleType, native: ModuleType) -> None:
     assert set(pool.threads_of_tasks(1000)) <= set(range(native.num_threads()))
     assert pool.threads_of_tasks(1) == [0]

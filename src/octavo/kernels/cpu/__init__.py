@@ -5,29 +5,38 @@ a kernel to it is said in ``native/kernel.h``. Activations are float32 here; wei
 """
 
 from octavo.kernels.cpu.gelu_tanh_and_mul import gelu_tanh_and_mul
-from octavo.kernels.cpu.linear import PackedWeight, embedding, linear, linear_silu_and_mul, pack
+from octavo.kernels.cpu.grouped_linear import (
+    PackedInt4Weight,
+    PackedInt8GroupsWeight,
+    int4_linear,
+    int4_linear_silu_and_mul,
+    int8_groups_linear,
+    int8_groups_linear_silu_and_mul,
+    pack_int4,
+    pack_int8_groups,
+)
+from octavo.kernels.cpu.linear import WEIGHT_DTYPES, PackedWeight, embedding, linear, linear_silu_and_mul, pack
 from octavo.kernels.cpu.loading import NativeStatus, has_native, load_native, native_status
 from octavo.kernels.cpu.paged_attention import paged_attention
 from octavo.kernels.cpu.quantized_linear import (
-    PackedInt4Weight,
     PackedInt8Weight,
     QuantizedRows,
-    int4_linear,
-    int4_linear_silu_and_mul,
     int8_embedding,
     int8_linear,
     int8_linear_silu_and_mul,
-    pack_int4,
     pack_int8,
 )
 from octavo.kernels.cpu.rms_norm import rms_norm
 from octavo.kernels.cpu.rotary_write_kv import rotary_write_kv
 from octavo.kernels.cpu.silu_and_mul import silu_and_mul
 from octavo.kernels.cpu.threads import default_num_threads
+from octavo.kernels.cpu.weight_rounding import quantize_int4, quantize_int8
 
 __all__ = [
+    "WEIGHT_DTYPES",
     "NativeStatus",
     "PackedInt4Weight",
+    "PackedInt8GroupsWeight",
     "PackedInt8Weight",
     "PackedWeight",
     "QuantizedRows",
@@ -38,6 +47,8 @@ __all__ = [
     "int4_linear",
     "int4_linear_silu_and_mul",
     "int8_embedding",
+    "int8_groups_linear",
+    "int8_groups_linear_silu_and_mul",
     "int8_linear",
     "int8_linear_silu_and_mul",
     "linear",
@@ -47,7 +58,10 @@ __all__ = [
     "pack",
     "pack_int4",
     "pack_int8",
+    "pack_int8_groups",
     "paged_attention",
+    "quantize_int4",
+    "quantize_int8",
     "rms_norm",
     "rotary_write_kv",
     "silu_and_mul",

@@ -1,7 +1,7 @@
-"""Linear layers over int8 and int4 weights: products of whole numbers, with what follows computed in registers.
+"""Linear layers over int8 weights: products of whole numbers, with what follows computed in registers.
 
 Activations are float32 and are rounded to int8, each row (token) with a scale of its own: its largest magnitude becomes
-127. Sums of products are exact (those of int4 within a group) and are scaled in float32. A row with a NaN or an
+127. Sums of products are exact and are scaled in float32. A row with a NaN or an
 infinity gives NaN everywhere. A row of the result does not depend on the other rows, nor on the number of threads.
 """
 
@@ -51,7 +51,7 @@ class QuantizedRows:
         return values[:, :size], self._buffer[end : end + 4 * num_tokens].view(torch.float32)
 
 
-class _PackedQuantizedWeight(ABC):
+class PackedQuantizedWeight(ABC):
     """A quantised weight ``[out_features, in_features]`` in the order in which the kernels read it."""
 
     __slots__ = ("gated", "handle", "in_features", "out_features")
@@ -70,14 +70,20 @@ class _PackedQuantizedWeight(ABC):
         return num_bytes
 
     @abstractmethod
-    def _multiply(self, *arguments: int) -> None: ...
+    def multiply(self, *arguments: int) -> None:
+        """Call the kernel of this format with the arguments that all of them take."""
 
-    def _check_rows(self, first_row: int, num_rows: int) -> None:
+    def check_rows(self, first_row: int, num_rows: int) -> None:
+        """Refuse rows that this weight does not have.
+
+        Raises:
+            ValueError: it does not have them.
+        """
         if not 0 <= first_row <= self.out_features - num_rows:
             raise ValueError(f"rows {first_row} to {first_row + num_rows} of a weight with {self.out_features} rows")
 
 
-class PackedInt8Weight(_PackedQuantizedWeight):
+class PackedInt8Weight(PackedQuantizedWeight):
     """``values * scales`` with a scale for each row, packed; at first all zeros. It owns its memory.
 
     Args:
@@ -103,9 +109,9 @@ class PackedInt8Weight(_PackedQuantizedWeight):
             scales: ``[n]`` float32.
         """
         num_rows = values.shape[0]
-        _check_part(values, "values", torch.int8, (num_rows, self.in_features))
-        _check_part(scales, "scales", torch.float32, (num_rows,))
-        self._check_rows(first_row, num_rows)
+        check_part(values, "values", torch.int8, (num_rows, self.in_features))
+        check_part(scales, "scales", torch.float32, (num_rows,))
+        self.check_rows(first_row, num_rows)
         values, scales = _rows_in_place(values), scales.contiguous()
         self.handle.fill(values.data_ptr(), values.stride(0), scales.data_ptr(), first_row, num_rows)
 
@@ -116,7 +122,7 @@ class PackedInt8Weight(_PackedQuantizedWeight):
         self.handle.read(0, self.out_features, values.data_ptr(), scales.data_ptr())
         return values, scales
 
-    def _multiply(self, *arguments: int) -> None:
+    def multiply(self, *arguments: int) -> None:
         load_native().int8_linear(self.handle, *arguments)
 
 
@@ -125,93 +131,6 @@ def pack_int8(values: Tensor, scales: Tensor, *, gated: bool = False) -> PackedI
     out_features, in_features = values.shape
     packed = PackedInt8Weight(out_features, in_features, gated=gated)
     packed.fill(0, values, scales)
-    return packed
-
-
-class PackedInt4Weight(_PackedQuantizedWeight):
-    """``(values - zeros) * scales`` with a scale, and perhaps a zero point, for each group of inputs, packed.
-
-    At first all zeros. It owns its memory.
-
-    Args:
-        group_size: inputs that share a scale: 32, 64 or 128; it divides ``in_features``.
-        scale_dtype: of the scales, float16 or float32; they are kept as they are.
-        has_zeros: whether there are zero points; otherwise all are 8.
-        gated: rows are those of a gate and then as many of ``up``, for :func:`int4_linear_silu_and_mul`.
-
-    Raises:
-        ValueError: such a weight cannot be packed.
-    """
-
-    __slots__ = ("group_size", "has_zeros", "scale_dtype")
-
-    handle: _native.Int4Matrix
-
-    def __init__(
-        self,
-        out_features: int,
-        in_features: int,
-        *,
-        group_size: int,
-        scale_dtype: torch.dtype = torch.float16,
-        has_zeros: bool = False,
-        gated: bool = False,
-    ) -> None:
-        super().__init__(out_features, in_features, gated)
-        self.group_size = group_size
-        self.scale_dtype = scale_dtype
-        self.has_zeros = has_zeros
-        dtype_name = str(scale_dtype).removeprefix("torch.")
-        self.handle = load_native().pack_int4(out_features, in_features, group_size, dtype_name, has_zeros, gated)
-
-    def fill(self, first_row: int, values: Tensor, scales: Tensor, zeros: Tensor | None = None) -> None:
-        """Copy rows to ``first_row`` and those after it.
-
-        Args:
-            values: ``[n, in_features / 2]`` uint8: two values a byte, the even input in the low four bits.
-            scales: ``[n, in_features / group_size]``, of this weight's dtype of scales.
-            zeros: uint8 of the same shape, from 0 to 15, if this weight has zero points; otherwise None.
-        """
-        num_rows = values.shape[0]
-        groups = (num_rows, self.in_features // self.group_size)
-        _check_part(values, "values", torch.uint8, (num_rows, self.in_features // 2))
-        _check_part(scales, "scales", self.scale_dtype, groups)
-        if (zeros is not None) != self.has_zeros:
-            raise TypeError(f"this weight has {'' if self.has_zeros else 'no '}zero points")
-        if zeros is not None:
-            _check_part(zeros, "zeros", torch.uint8, groups)
-            zeros = zeros.contiguous()
-        self._check_rows(first_row, num_rows)
-        values, scales = values.contiguous(), scales.contiguous()
-        zeros_address = 0 if zeros is None else zeros.data_ptr()
-        self.handle.fill(values.data_ptr(), scales.data_ptr(), zeros_address, first_row, num_rows)
-
-    def unpack(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return values, scales and zeros of all rows, as :meth:`fill` takes them."""
-        groups = (self.out_features, self.in_features // self.group_size)
-        values = torch.empty((self.out_features, self.in_features // 2), dtype=torch.uint8)
-        scales = torch.empty(groups, dtype=self.scale_dtype)
-        zeros = torch.empty(groups, dtype=torch.uint8) if self.has_zeros else None
-        zeros_address = 0 if zeros is None else zeros.data_ptr()
-        self.handle.read(0, self.out_features, values.data_ptr(), scales.data_ptr(), zeros_address)
-        return values, scales, zeros
-
-    def _multiply(self, *arguments: int) -> None:
-        load_native().int4_linear(self.handle, *arguments)
-
-
-def pack_int4(values: Tensor, scales: Tensor, zeros: Tensor | None = None, *, gated: bool = False) -> PackedInt4Weight:
-    """Return a packed copy of an int4 weight, whose tensors are as :meth:`PackedInt4Weight.fill` takes them."""
-    out_features, in_features = len(values), 2 * values.shape[1]
-    packed = PackedInt4Weight(
-        out_features,
-        in_features,
-        group_size=in_features // scales.shape[1],
-        scale_dtype=scales.dtype,
-        has_zeros=zeros is not None,
-        gated=gated,
-    )
-    packed.fill(0, values, scales, zeros)
     return packed
 
 
@@ -231,7 +150,7 @@ def int8_linear(
         residual: ``[num_tokens, out_features]``; may be ``out``, which is then added to.
         out: where the result is written, ``[num_tokens, out_features]``; otherwise a new tensor.
     """
-    return _linear(x, weight, bias, residual, out)
+    return quantized_linear(x, weight, bias, residual, out)
 
 
 def int8_linear_silu_and_mul(
@@ -245,25 +164,7 @@ def int8_linear_silu_and_mul(
         bias: ``[2 * size]``.
         out: where the result is written, ``[num_tokens, size]``; otherwise a new tensor.
     """
-    return _linear_silu_and_mul(x, weight, bias, out)
-
-
-def int4_linear(
-    x: Tensor | QuantizedRows,
-    weight: PackedInt4Weight,
-    bias: Tensor | None = None,
-    residual: Tensor | None = None,
-    out: Tensor | None = None,
-) -> Tensor:
-    """Return ``x @ weight.T + bias + residual``, with arguments as those of :func:`int8_linear`."""
-    return _linear(x, weight, bias, residual, out)
-
-
-def int4_linear_silu_and_mul(
-    x: Tensor | QuantizedRows, weight: PackedInt4Weight, bias: Tensor | None = None, out: Tensor | None = None
-) -> Tensor:
-    """Return ``silu(gate) * up``, with arguments as those of :func:`int8_linear_silu_and_mul`."""
-    return _linear_silu_and_mul(x, weight, bias, out)
+    return quantized_linear_silu_and_mul(x, weight, bias, out)
 
 
 def int8_embedding(token_ids: Tensor, weight: PackedInt8Weight) -> Tensor:
@@ -285,21 +186,23 @@ def int8_embedding(token_ids: Tensor, weight: PackedInt8Weight) -> Tensor:
     return out
 
 
-def _linear(
+def quantized_linear(
     x: Tensor | QuantizedRows,
-    weight: _PackedQuantizedWeight,
+    weight: PackedQuantizedWeight,
     bias: Tensor | None,
     residual: Tensor | None,
     out: Tensor | None,
 ) -> Tensor:
+    """Compute :func:`int8_linear` over a weight of any quantised format."""
     if weight.gated:
         raise ValueError("this weight is gated; the function with silu_and_mul takes it")
     return _run(x, weight, weight.out_features, bias, residual, out)
 
 
-def _linear_silu_and_mul(
-    x: Tensor | QuantizedRows, weight: _PackedQuantizedWeight, bias: Tensor | None, out: Tensor | None
+def quantized_linear_silu_and_mul(
+    x: Tensor | QuantizedRows, weight: PackedQuantizedWeight, bias: Tensor | None, out: Tensor | None
 ) -> Tensor:
+    """Compute :func:`int8_linear_silu_and_mul` over a weight of any quantised format."""
     if not weight.gated:
         raise ValueError("this weight is not gated; the function without silu_and_mul takes it")
     return _run(x, weight, weight.out_features // 2, bias, None, out)
@@ -307,7 +210,7 @@ def _linear_silu_and_mul(
 
 def _run(
     x: Tensor | QuantizedRows,
-    weight: _PackedQuantizedWeight,
+    weight: PackedQuantizedWeight,
     width: int,
     bias: Tensor | None,
     residual: Tensor | None,
@@ -329,7 +232,7 @@ def _run(
         check_float32(bias, "bias", (weight.out_features,))
     if residual is not None:
         check_float32(residual, "residual", (num_tokens, width))
-    weight._multiply(
+    weight.multiply(
         address,
         stride,
         quantized,
@@ -343,7 +246,12 @@ def _run(
     return out
 
 
-def _check_part(tensor: Tensor, name: str, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+def check_part(tensor: Tensor, name: str, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    """Refuse a part of a weight that is not of this type and shape, on the CPU.
+
+    Raises:
+        TypeError: it is not.
+    """
     if tensor.dtype != dtype or tensor.shape != shape or not tensor.is_cpu:
         raise TypeError(f"{name} must be {dtype} {list(shape)} on the CPU, not {describe(tensor)}")
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from octavo.errors import ModelError
+from octavo.kernels import cpu
 from octavo.kernels.reference.quantized_linear import INT4_ZERO, INT8_MAX, pack_int4
 from octavo.models.layers.parameters import CheckpointTensor, Placement
 from octavo.models.quantization.base import GROUP_SIZES, Int4Weight, Int8Weight, LinearFormat, LinearWeight
@@ -77,6 +78,12 @@ class RoundedInt4(LinearFormat):
 
 def quantize_int8(weight: Tensor) -> Int8Weight:
     """Round ``[out_features, in_features]``; each entry is off by at most half of its row's scale."""
+    if _is_for_native(weight):
+        return Int8Weight(*cpu.quantize_int8(weight))
+    return _quantize_int8(weight)
+
+
+def _quantize_int8(weight: Tensor) -> Int8Weight:
     values = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
     scales = torch.empty(len(weight), dtype=torch.float32, device=weight.device)
     for rows in _chunks(weight):
@@ -94,6 +101,12 @@ def quantize_int4(weight: Tensor, group_size: int) -> Int4Weight:
     puts that entry at the far end. Scales around it are tried, each refitted by least squares to the values it gives,
     and the one of least squared error is kept.
     """
+    if _is_for_native(weight):
+        return Int4Weight(*cpu.quantize_int4(weight, group_size), None)
+    return _quantize_int4(weight, group_size)
+
+
+def _quantize_int4(weight: Tensor, group_size: int) -> Int4Weight:
     out_features, in_features = weight.shape
     values = torch.empty((out_features, in_features // 2), dtype=torch.uint8, device=weight.device)
     scales = torch.empty((out_features, in_features // group_size), dtype=torch.float16, device=weight.device)
@@ -113,9 +126,9 @@ def _search(groups: Tensor) -> tuple[Tensor, Tensor]:
     best_scales, best_values = torch.zeros_like(furthest), torch.zeros_like(groups)
     for end in _SEARCHED_ENDS:
         values = (groups * (end * _inverse(furthest))).round().clamp(-8, 7)
-        fitted = (groups * values).sum(-1, keepdim=True) / (values * values).sum(-1, keepdim=True).clamp(min=1)
+        fitted = _sum(groups * values) / _sum(values * values).clamp(min=1)
         scales = fitted.to(torch.float16).float()
-        error = (groups - values * scales).square().sum(-1, keepdim=True)
+        error = _sum((groups - values * scales).square())
         is_better = error < best_error
         best_error = torch.where(is_better, error, best_error)
         best_scales = torch.where(is_better, scales, best_scales)
@@ -123,11 +136,27 @@ def _search(groups: Tensor) -> tuple[Tensor, Tensor]:
     return best_scales, best_values
 
 
+def _sum(groups: Tensor) -> Tensor:
+    """Return the sums ``[…, 1]`` of ``[…, group_size]``: of the two halves, of their halves, and so on.
+
+    The order is part of the format: with it the same weights give the same bits on every machine and device.
+    """
+    while groups.shape[-1] > 1:
+        first, second = groups.chunk(2, dim=-1)
+        groups = first + second
+    return groups
+
+
+def _is_for_native(weight: Tensor) -> bool:
+    return weight.is_cpu and cpu.has_native() and weight.dtype in cpu.WEIGHT_DTYPES
+
+
 def _dense_tensor(name: str, shape: tuple[int, int], take: Callable[[Tensor], None]) -> CheckpointTensor:
     weight = f"{name}.weight"
 
     def check_and_take(tensor: Tensor) -> None:
-        if not tensor.isfinite().all():
+        # Both ends are NaN if an entry is; `isfinite` takes longer than the rounding.
+        if not all(end.isfinite() for end in tensor.aminmax()):
             raise ModelError(f"The checkpoint's tensor {weight} has NaN or infinite entries; it cannot be quantized.")
         take(tensor)
 

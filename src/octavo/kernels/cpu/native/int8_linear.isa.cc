@@ -44,8 +44,7 @@ struct Int8Kernel {
 #pragma GCC unroll 4
             for (int i = 0; i < kLinesAStep; ++i) {
                 const Quads8 w_low = load_quads(weights), w_high = load_quads(weights + Int8Matrix::kLineBytes / 2);
-                prefetch(weights + kPrefetchBytes);
-                prefetch(weights + kPrefetchBytes + Int8Matrix::kLineBytes / 2);
+                prefetch_weights<kRows>(weights);
                 weights += Int8Matrix::kLineBytes;
 #pragma GCC unroll 12
                 for (int r = 0; r < kRows; ++r) {

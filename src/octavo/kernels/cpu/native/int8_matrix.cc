@@ -19,7 +19,9 @@ Int8Matrix::Int8Matrix(int64_t out_features, int64_t in_features, bool gated)
       num_lines_((in_features + kFeaturesAStep - 1) / kFeaturesAStep * (kFeaturesAStep / kFeaturesALine)),
       buffer_(static_cast<std::size_t>(panels_.count()) * panel_bytes()),
       scale_buffer_(static_cast<std::size_t>(panels_.count()) * kPanelColumns * sizeof(float)) {
-    if (buffer_.size() > 0) std::memset(buffer_.data(), kSignBit, buffer_.size());
+    pool().parallel_for(in_features > 0 ? panels_.count() : 0, [&](int64_t panel) {
+        std::memset(static_cast<uint8_t*>(buffer_.data()) + panel * panel_bytes(), kSignBit, panel_bytes());
+    });
 }
 
 uint8_t* Int8Matrix::address_of(PanelPosition position) const {

@@ -42,7 +42,7 @@ struct Division {
     // Call body(block, first_panel, end_panel) for all blocks of rows and all panels, on all threads.
     template <typename Body>
     void run(Body&& body) const {
-        pool().parallel_for(num_groups * num_chunks, [&](int64_t task) {
+        pool().parallel_for_streams(num_groups * num_chunks, [&](int64_t task) {
             const int64_t group = task / num_chunks, chunk = task % num_chunks;
             const int64_t first_panel = group * panels_per_group;
             const int64_t end_panel = smaller(first_panel + panels_per_group, num_panels);

@@ -30,13 +30,6 @@ T* at(uintptr_t address) {
     return reinterpret_cast<T*>(address);
 }
 
-WeightType weight_type(const std::string& name) {
-    if (name == "float32") return WeightType::fp32;
-    if (name == "bfloat16") return WeightType::bf16;
-    if (name == "float16") return WeightType::fp16;
-    throw std::invalid_argument("no packed weights of type " + name);
-}
-
 PackedMatrix make_matrix(int64_t out_features, int64_t in_features, const std::string& type, bool gated) {
     if (out_features < 0 || in_features < 0 || (gated && out_features % 2))
         throw std::invalid_argument("a weight of " + std::to_string(out_features) + " by " +
@@ -100,6 +93,11 @@ void bind_pool_probes(nb::module_& m) {
     m.def("count_tasks", [](int64_t num_tasks) {
         std::vector<int64_t> counts(num_tasks);
         pool().parallel_for(num_tasks, [&](int64_t task) { ++counts[task]; });
+        return counts;
+    }, "num_tasks"_a, Released());
+    m.def("count_streamed_tasks", [](int64_t num_tasks) {
+        std::vector<int64_t> counts(num_tasks);
+        pool().parallel_for_streams(num_tasks, [&](int64_t task) { ++counts[task]; });
         return counts;
     }, "num_tasks"_a, Released());
     m.def("threads_of_tasks", [](int64_t num_tasks) {

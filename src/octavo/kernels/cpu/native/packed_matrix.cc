@@ -1,6 +1,7 @@
 #include "packed_matrix.h"
 
 #include <algorithm>
+#include <stdexcept>
 
 #include "thread_pool.h"
 #include "widen.h"
@@ -13,6 +14,13 @@ namespace {
 constexpr int64_t kFeaturesAtOnce = 64;
 
 }  // namespace
+
+WeightType weight_type(const std::string& name) {
+    if (name == "float32") return WeightType::fp32;
+    if (name == "bfloat16") return WeightType::bf16;
+    if (name == "float16") return WeightType::fp16;
+    throw std::invalid_argument("no packed weights of type " + name);
+}
 
 PackedMatrix::PackedMatrix(int64_t out_features, int64_t in_features, WeightType type, bool gated)
     : panels_{out_features, gated},

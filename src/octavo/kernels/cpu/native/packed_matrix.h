@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "aligned_buffer.h"
 #include "panels.h"
@@ -19,6 +20,9 @@
 namespace octavo {
 
 enum class WeightType : int { fp32, bf16, fp16 };
+
+// By torch's name of it. Throws std::invalid_argument for another one.
+WeightType weight_type(const std::string& name);
 
 class PackedMatrix {
   public:

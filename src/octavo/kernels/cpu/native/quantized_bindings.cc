@@ -4,9 +4,10 @@
 
 #include <stdexcept>
 
-#include "int4_linear.h"
+#include "grouped_linear.h"
 #include "int8_linear.h"
 #include "integer_probe.h"
+#include "weight_rounding.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -42,16 +43,19 @@ Int8Matrix make_int8(int64_t out_features, int64_t in_features, bool gated) {
     return Int8Matrix(out_features, in_features, gated);
 }
 
-Int4Matrix make_int4(int64_t out_features, int64_t in_features, int64_t group_size, const std::string& scale_type,
-                     bool has_zeros, bool gated) {
+GroupedMatrix make_grouped(int64_t out_features, int64_t in_features, int bits, int64_t group_size,
+                           const std::string& scale_type, const std::string& shift, bool gated) {
     if (out_features < 0 || in_features < 0 || (gated && out_features % 2)) refuse(out_features, in_features, "");
     if (group_size != 32 && group_size != 64 && group_size != 128)
         refuse(out_features, in_features, " in groups of " + std::to_string(group_size) + "; they may be 32, 64 or 128");
     if (in_features % group_size) refuse(out_features, in_features, " in groups of " + std::to_string(group_size));
     if (scale_type != "float16" && scale_type != "float32")
         throw std::invalid_argument("no scales of type " + scale_type);
-    return Int4Matrix(out_features, in_features, group_size,
-                      scale_type == "float16" ? ScaleType::fp16 : ScaleType::fp32, has_zeros, gated);
+    const GroupedFormat format{bits, group_size, scale_type == "float16" ? ScaleType::fp16 : ScaleType::fp32,
+                               shift == "zeros"     ? Shift::zeros
+                               : shift == "offsets" ? Shift::offsets
+                                                    : Shift::half};
+    return GroupedMatrix(out_features, in_features, format, gated);
 }
 
 template <typename Args, typename Matrix>
@@ -93,25 +97,26 @@ void bind_int8(nb::module_& m, Operations& operations) {
     bind_product<Int8LinearArgs, Int8Matrix>(operations, "int8_linear", int8_linear);
 }
 
-void bind_int4(nb::module_& m, Operations& operations) {
-    nb::class_<Int4Matrix>(m, "Int4Matrix")
-        .def_prop_ro("num_bytes", &Int4Matrix::num_bytes)
+void bind_grouped(nb::module_& m, Operations& operations) {
+    nb::class_<GroupedMatrix>(m, "GroupedMatrix")
+        .def_prop_ro("num_bytes", &GroupedMatrix::num_bytes)
         .def(
             "fill",
-            [](Int4Matrix& self, uintptr_t values, uintptr_t scales, uintptr_t zeros, int64_t first, int64_t num_rows) {
-                self.fill(at<const uint8_t>(values), at<const void>(scales), at<const uint8_t>(zeros), first, num_rows);
+            [](GroupedMatrix& self, uintptr_t values, uintptr_t scales, uintptr_t shifts, int64_t first,
+               int64_t num_rows) {
+                self.fill(at<const uint8_t>(values), at<const void>(scales), at<const void>(shifts), first, num_rows);
             },
-            "values"_a, "scales"_a, "zeros"_a, "first"_a, "num_rows"_a, Released())
+            "values"_a, "scales"_a, "shifts"_a, "first"_a, "num_rows"_a, Released())
         .def(
             "read",
-            [](const Int4Matrix& self, int64_t first, int64_t num_rows, uintptr_t values, uintptr_t scales,
-               uintptr_t zeros) {
-                self.read(first, num_rows, at<uint8_t>(values), at<void>(scales), at<uint8_t>(zeros));
+            [](const GroupedMatrix& self, int64_t first, int64_t num_rows, uintptr_t values, uintptr_t scales,
+               uintptr_t shifts) {
+                self.read(first, num_rows, at<uint8_t>(values), at<void>(scales), at<void>(shifts));
             },
-            "first"_a, "num_rows"_a, "values"_a, "scales"_a, "zeros"_a, Released());
-    m.def("pack_int4", &make_int4, "out_features"_a, "in_features"_a, "group_size"_a, "scale_dtype"_a, "has_zeros"_a,
-          "gated"_a, Released());
-    bind_product<Int4LinearArgs, Int4Matrix>(operations, "int4_linear", int4_linear);
+            "first"_a, "num_rows"_a, "values"_a, "scales"_a, "shifts"_a, Released());
+    m.def("pack_grouped", &make_grouped, "out_features"_a, "in_features"_a, "bits"_a, "group_size"_a, "scale_dtype"_a,
+          "shift"_a, "gated"_a, Released());
+    bind_product<GroupedLinearArgs, GroupedMatrix>(operations, "grouped_linear", grouped_linear);
 }
 
 void bind_rows(nb::module_& m) {
@@ -124,11 +129,37 @@ void bind_rows(nb::module_& m) {
         "x"_a, "num_rows"_a, "size"_a, "x_stride"_a, "buffer"_a, Released());
 }
 
+DenseWeight dense_weight(uintptr_t weight, const std::string& type, int64_t num_rows, int64_t num_columns,
+                         int64_t row_stride) {
+    return {at<const void>(weight), weight_type(type), num_rows, num_columns, row_stride};
+}
+
+void bind_weight_rounding(nb::module_& m) {
+    m.def(
+        "round_to_int8",
+        [](uintptr_t weight, const std::string& type, int64_t num_rows, int64_t num_columns, int64_t row_stride,
+           uintptr_t values, uintptr_t scales) {
+            round_to_int8(dense_weight(weight, type, num_rows, num_columns, row_stride), at<int8_t>(values),
+                          at<float>(scales));
+        },
+        "weight"_a, "dtype"_a, "num_rows"_a, "num_columns"_a, "row_stride"_a, "values"_a, "scales"_a, Released());
+    m.def(
+        "round_to_int4",
+        [](uintptr_t weight, const std::string& type, int64_t num_rows, int64_t num_columns, int64_t row_stride,
+           int64_t group_size, uintptr_t values, uintptr_t scales) {
+            round_to_int4(dense_weight(weight, type, num_rows, num_columns, row_stride), group_size,
+                          at<uint8_t>(values), at<uint16_t>(scales));
+        },
+        "weight"_a, "dtype"_a, "num_rows"_a, "num_columns"_a, "row_stride"_a, "group_size"_a, "values"_a, "scales"_a,
+        Released());
+}
+
 }  // namespace
 
 void bind_quantized_linear(nb::module_& m, Operations& operations) {
     bind_rows(m);
     bind_int8(m, operations);
-    bind_int4(m, operations);
+    bind_grouped(m, operations);
+    bind_weight_rounding(m);
     m.def("multiply_int8", &multiply_int8, "steps"_a, Released());
 }

@@ -11,6 +11,28 @@ namespace octavo::OCTAVO_ISA {
 
 // Far ahead, since the processor's own prefetching ends at each page.
 constexpr int kPrefetchBytes = 8192;
+// From so many rows on, weights wait in the second level, where they do not push the activations out of the first.
+constexpr int kRowsThatFillCache = 6;
+constexpr int kFarPrefetchBytes = 16384, kNearPrefetchBytes = 2048;
+
+// Bring in what follows the line at p, 128 bytes.
+template <int kRows>
+inline void prefetch_weights(const uint8_t* p) {
+    for (int half = 0; half < 128; half += 64) {
+        if constexpr (kRows < kRowsThatFillCache) {
+            prefetch(p + kPrefetchBytes + half);
+        } else {
+            prefetch(p + kNearPrefetchBytes + half);
+            prefetch_l2(p + kFarPrefetchBytes + half);
+        }
+    }
+}
+
+// Rows that another core rounded are in its cache: fetched all together, they come as fast as memory.
+inline void prefetch_rows(const QuantizedRows& x, int64_t first_row, int64_t num_rows) {
+    const int8_t* end = x.values + (first_row + num_rows) * x.stride;
+    for (const int8_t* p = x.values + first_row * x.stride; p < end; p += 64) prefetch(p);
+}
 
 // Where a block's rows of activations are. One pointer for three rows: the processor adds a stride, or two, to it as it
 // loads, and more pointers would not fit its registers.
@@ -48,6 +70,7 @@ void run_linear(const Args& args) {
     if (args.x.num_rows == 0 || num_panels == 0) return;
     const Division division(args.x.num_rows, kMaxRows, num_panels, args.weight->panel_bytes());
     division.run([&](int64_t block, int64_t first_panel, int64_t end_panel) {
+        prefetch_rows(args.x, division.first_row(block), division.rows_of(block));
         run_panels<Kernel>(args, division.rows_of(block), division.first_row(block), first_panel, end_panel,
                            std::make_integer_sequence<int, kMaxRows>());
     });

@@ -3,7 +3,7 @@
 // I32 has kWidth lanes of 32 bits. A lane may also hold a quad: four numbers of one byte, those of four neighbouring
 // features of one column. Activations are from -127 to 127.
 //
-//   broadcast_i32(value), to_f32(v)
+//   broadcast_i32(value), to_f32(v), subtract_i32(a, b)
 //   broadcast_quad(p)               the four bytes at p in every lane
 //   multiply_small(a, b)            products of lanes; factors and products fit: a in [0, 2^15), b in [-2^15, 2^15)
 //   load_u16(p)                     kWidth 2-byte numbers, widened
@@ -37,6 +37,7 @@ inline I32 broadcast_quad(const int8_t* p) {
     return broadcast_i32(quad);
 }
 inline F32 to_f32(I32 v) { return __builtin_convertvector(v, F32); }
+inline I32 subtract_i32(I32 a, I32 b) { return a - b; }
 inline I32 multiply_small(I32 a, I32 b) { return a * b; }
 inline I32 load_u16(const uint16_t* p) { return bits_of<I32>(widen(p)); }
 inline void store_int8(int8_t* p, F32 v) {
@@ -75,6 +76,7 @@ inline I32 broadcast_quad(const int8_t* p) {
     return _mm256_set1_epi32(quad);
 }
 inline F32 to_f32(I32 v) { return _mm256_cvtepi32_ps(v); }
+inline I32 subtract_i32(I32 a, I32 b) { return _mm256_sub_epi32(a, b); }
 inline I32 multiply_small(I32 a, I32 b) { return _mm256_madd_epi16(a, b); }
 inline I32 load_u16(const uint16_t* p) {
     return _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
@@ -127,6 +129,7 @@ inline I32 broadcast_quad(const int8_t* p) {
     return _mm512_set1_epi32(quad);
 }
 inline F32 to_f32(I32 v) { return _mm512_cvtepi32_ps(v); }
+inline I32 subtract_i32(I32 a, I32 b) { return _mm512_sub_epi32(a, b); }
 inline I32 multiply_small(I32 a, I32 b) { return _mm512_madd_epi16(a, b); }
 inline I32 load_u16(const uint16_t* p) {
     return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));

@@ -26,7 +26,18 @@ constexpr uint64_t kWorkers = kClosed - 1;
 constexpr uint64_t kRegion = uint64_t{1} << 16;
 constexpr uint64_t number_of(uint64_t region) { return region / kRegion; }
 
+// The parts of Part::left.
+constexpr uint64_t kFirst = uint64_t{1} << 32;
+constexpr uint64_t kEnd = kFirst - 1;
+
 thread_local bool inside_region = false;
+
+int checked(int num_threads) {
+    if (num_threads < 1 || num_threads > kMostThreads)
+        throw std::invalid_argument("a pool has 1 to " + std::to_string(kMostThreads) + " threads, not " +
+                                    std::to_string(num_threads));
+    return num_threads;
+}
 
 // Watch a condition for a while; whether it came true.
 template <typename Condition>
@@ -47,10 +58,8 @@ bool spin_until(Condition&& condition) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int num_threads) : region_(kClosed), num_threads_(num_threads) {
-    if (num_threads < 1 || num_threads > kMostThreads)
-        throw std::invalid_argument("a pool has 1 to " + std::to_string(kMostThreads) + " threads, not " +
-                                    std::to_string(num_threads));
+ThreadPool::ThreadPool(int num_threads)
+    : region_(kClosed), num_threads_(checked(num_threads)), parts_(static_cast<std::size_t>(num_threads)) {
     workers_.reserve(num_threads - 1);
     for (int thread = 1; thread < num_threads; ++thread) workers_.emplace_back([this, thread] { work(thread); });
 }
@@ -61,12 +70,33 @@ ThreadPool::~ThreadPool() {
     for (std::thread& worker : workers_) worker.join();
 }
 
-void ThreadPool::run_region(Call call, void* context, bool alone) {
+int64_t ThreadPool::Part::take_first() {
+    uint64_t seen = left.load(std::memory_order_relaxed);
+    while (seen >> 32 < (seen & kEnd))
+        if (left.compare_exchange_weak(seen, seen + kFirst, std::memory_order_relaxed))
+            return static_cast<int64_t>(seen >> 32);
+    return -1;
+}
+
+int64_t ThreadPool::Part::take_last() {
+    uint64_t seen = left.load(std::memory_order_relaxed);
+    while (seen >> 32 < (seen & kEnd))
+        if (left.compare_exchange_weak(seen, seen - 1, std::memory_order_relaxed))
+            return static_cast<int64_t>(seen & kEnd) - 1;
+    return -1;
+}
+
+void ThreadPool::run_region(Call call, void* context, bool alone, int64_t num_streamed_tasks) {
     if (inside_region) throw std::logic_error("a parallel region cannot start another one");
     std::lock_guard<std::mutex> region(region_mutex_);
     call_ = call;
     context_ = context;
     next_task_.store(0, std::memory_order_relaxed);
+    for (int thread = 0; num_streamed_tasks > 0 && thread < num_threads_; ++thread) {
+        const uint64_t first = num_streamed_tasks * thread / num_threads_;
+        const uint64_t end = num_streamed_tasks * (thread + 1) / num_threads_;
+        parts_[thread].left.store(first * kFirst | end, std::memory_order_relaxed);
+    }
     if (alone || num_threads_ == 1) {
         call_and_keep_error(0);
     } else {

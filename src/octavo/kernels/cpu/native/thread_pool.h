@@ -46,10 +46,34 @@ class ThreadPool {
                    &take_tasks, num_tasks == 1);
     }
 
+    // The same for tasks whose data lie side by side in memory, num_tasks < 2^32: each thread walks through a part of its
+    // own from front to back, so that it reads in one stream, and then helps the others from the ends of theirs.
+    template <typename Body>
+    void parallel_for_streams(int64_t num_tasks, Body&& body) {
+        if (num_tasks <= 0) return;
+        auto take_tasks = [this, &body](int thread) {
+            for (int64_t task; (task = parts_[thread].take_first()) >= 0;) body(task);
+            for (int i = 1; i < num_threads_; ++i)
+                for (int64_t task; (task = parts_[(thread + i) % num_threads_].take_last()) >= 0;) body(task);
+        };
+        run_region([](void* context, int thread) { (*static_cast<decltype(take_tasks)*>(context))(thread); },
+                   &take_tasks, num_tasks == 1, num_tasks);
+    }
+
   private:
     using Call = void (*)(void* context, int thread);
 
-    void run_region(Call call, void* context, bool alone);
+    // The tasks of one thread that are left: the first in the high half of the word, the end in the low one.
+    struct alignas(64) Part {
+        std::atomic<uint64_t> left{0};
+
+        // -1 if there is none.
+        int64_t take_first();
+        int64_t take_last();
+    };
+
+    // `num_streamed_tasks`: how many tasks are to be divided into parts.
+    void run_region(Call call, void* context, bool alone, int64_t num_streamed_tasks = 0);
     void open_region();
     void close_region();
     void call_and_keep_error(int thread);
@@ -72,6 +96,7 @@ class ThreadPool {
     std::mutex error_mutex_;
     std::exception_ptr error_;
     int num_threads_;
+    std::vector<Part> parts_;
     std::vector<std::thread> workers_;
 };
 

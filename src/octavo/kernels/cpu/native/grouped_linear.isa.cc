@@ -1,0 +1,221 @@
+// grouped_linear.h for one instruction set.
+//
+// A few rows of x and a strip of a panel have two kinds of sums in registers: whole numbers for the group of features at
+// hand, and fp32 for the groups before it. For more rows of x than fit, the two halves of the strip have their turn one
+// after the other.
+
+#include "grouped_linear.h"
+
+#include "quantized_tiles.h"
+
+namespace octavo::OCTAVO_ISA {
+
+namespace {
+
+constexpr int kMaxRowsOfStrip = kWidth == 16 ? 6 : 2;
+constexpr int64_t kCacheLine = 64;
+
+F32 load_scale(const float* p) { return load(p); }
+F32 load_scale(const uint16_t* p) { return load_f16(p); }
+
+// Whole numbers of a group: of both halves of a strip, or of one.
+template <int kRows, int kHalves>
+struct GroupSums {
+    I32 of[kHalves][kRows];
+};
+
+// Bring in what follows the line of weights at p: of one half, only what is in the second level already.
+template <int kRows, int kHalves>
+void prefetch_line(const uint8_t* p) {
+    if constexpr (kHalves == 2)
+        prefetch_weights<kRows>(p);
+    else
+        prefetch(p + kNearPrefetchBytes);
+}
+
+struct Nibbles {
+    static constexpr int kMaxRows = kMaxRowsOfStrip;
+    static constexpr int kDefaultZero = 8;
+    static constexpr int kBias = 0;  // what load_nibbles has taken off each number
+    static constexpr int kLinesAUnit = kFeaturesAUnit / 8;
+
+    template <int kRows, int kHalves>
+    static void add_unit(const uint8_t* line, const RowPointers<kRows>& x, GroupSums<kRows, kHalves>& sums) {
+        Unit units[kHalves][kRows];
+#pragma GCC unroll 2
+        for (int h = 0; h < kHalves; ++h)
+#pragma GCC unroll 12
+            for (int r = 0; r < kRows; ++r) units[h][r] = start_unit(sums.of[h][r]);
+#pragma GCC unroll 4
+        for (int i = 0; i < kLinesAUnit; ++i, line += GroupedMatrix::kLineBytes) {
+            I32 first[kHalves], second[kHalves];
+#pragma GCC unroll 2
+            for (int h = 0; h < kHalves; ++h)
+                load_nibbles(line + h * GroupedMatrix::kLineBytes / 2, first[h], second[h]);
+            prefetch_line<kRows, kHalves>(line);
+#pragma GCC unroll 12
+            for (int r = 0; r < kRows; ++r) {
+                const I32 x_first = x.quad(r, i * 8), x_second = x.quad(r, i * 8 + 4);
+#pragma GCC unroll 2
+                for (int h = 0; h < kHalves; ++h)
+                    units[h][r] = add_nibbles(add_nibbles(units[h][r], first[h], x_first), second[h], x_second);
+            }
+        }
+#pragma GCC unroll 2
+        for (int h = 0; h < kHalves; ++h)
+#pragma GCC unroll 12
+            for (int r = 0; r < kRows; ++r) sums.of[h][r] = end_unit(sums.of[h][r], units[h][r]);
+    }
+};
+
+struct Bytes {
+    static constexpr int kMaxRows = 2 * kMaxRowsOfStrip;
+    static constexpr int kDefaultZero = 128;
+    static constexpr int kBias = 128 - kOffset;
+    static constexpr int kLinesAUnit = kFeaturesAUnit / 4;
+
+    template <int kRows, int kHalves>
+    static void add_unit(const uint8_t* line, const RowPointers<kRows>& x, GroupSums<kRows, kHalves>& sums) {
+#pragma GCC unroll 8
+        for (int i = 0; i < kLinesAUnit; ++i, line += GroupedMatrix::kLineBytes) {
+            Quads8 w[kHalves];
+#pragma GCC unroll 2
+            for (int h = 0; h < kHalves; ++h) w[h] = load_quads(line + h * GroupedMatrix::kLineBytes / 2);
+            prefetch_line<kRows, kHalves>(line);
+#pragma GCC unroll 12
+            for (int r = 0; r < kRows; ++r) {
+                const I32 quad = x.quad(r, i * 4);
+#pragma GCC unroll 2
+                for (int h = 0; h < kHalves; ++h) sums.of[h][r] = add_products(sums.of[h][r], w[h], quad);
+            }
+        }
+    }
+};
+
+template <typename Format, typename Scale>
+struct Grouped {
+    template <int kRows>
+    struct Kernel {
+        static constexpr int kHalves = kRows > kMaxRowsOfStrip ? 1 : 2;  // at once
+
+        struct Sums {
+            F32 of[kHalves][kRows];
+        };
+
+        static void run(const GroupedLinearArgs& args, int64_t first_row, int64_t panel) {
+            for (int strip = 0; strip < kStripsPerPanel; ++strip) run_strip(args, first_row, panel, strip * kWidth);
+        }
+
+        static void run_strip(const GroupedLinearArgs& args, int64_t first_row, int64_t panel, int64_t lane) {
+            Sums turns[2 / kHalves];
+            for (int turn = 0; turn < 2 / kHalves; ++turn)
+                add_groups(args, first_row, panel, lane + turn * kHalfPanel, turn, turns[turn]);
+            const Sums &low = turns[0], &high = turns[2 / kHalves - 1];
+            for (int r = 0; r < kRows; ++r) {
+                const F32 scale = broadcast(args.x.scales[first_row + r]);
+                finish(args.output, args.weight->panels(), first_row + r, panel, lane, low.of[0][r] * scale,
+                       high.of[kHalves - 1][r] * scale);
+            }
+        }
+
+        static void add_groups(const GroupedLinearArgs& args, int64_t first_row, int64_t panel, int64_t column,
+                               int turn, Sums& result) {
+            const GroupedMatrix& weight = *args.weight;
+            const int64_t num_groups = weight.num_groups(), group_size = weight.format().group_size;
+            const int64_t lines_offset = weight.lines_offset(), block_bytes = weight.block_bytes();
+            const Shift shift = weight.format().shift;
+            const int of_size = group_size == 32 ? 0 : group_size == 64 ? 1 : 2;
+            const int32_t* negated_sums = args.x.negated_group_sums[of_size] + first_row * num_groups;
+            const uint8_t* block = weight.data() + panel * weight.panel_bytes();
+            const uint8_t* next_panel = block + weight.panel_bytes() + turn * weight.panel_bytes() / 2;
+            RowPointers<kRows> x(args.x, first_row);
+            Sums sums;
+#pragma GCC unroll 2
+            for (int h = 0; h < kHalves; ++h)
+#pragma GCC unroll 12
+                for (int r = 0; r < kRows; ++r) sums.of[h][r] = zero();
+            for (int64_t group = 0; group < num_groups; ++group, block += block_bytes) {
+                const auto* scales = reinterpret_cast<const Scale*>(block) + column;
+                const uint8_t* shifts = block + weight.scales_bytes();
+                if constexpr (kHalves == 2) {
+                    for (int64_t offset = 0; offset < lines_offset; offset += kCacheLine)
+                        prefetch(block + kPrefetchBytes + offset);
+                } else {
+                    for (int64_t offset = 0; offset < block_bytes / 2; offset += kCacheLine)
+                        prefetch_l2(next_panel + group * block_bytes / 2 + offset);
+                }
+                GroupSums<kRows, kHalves> of_group;
+                start(shift, reinterpret_cast<const uint16_t*>(shifts) + column, negated_sums + group, num_groups,
+                      of_group);
+                const uint8_t* line = block + lines_offset + column * GroupedMatrix::kBytesAColumn;
+                for (int64_t k = 0; k < group_size; k += kFeaturesAUnit) {
+                    Format::add_unit(line, x, of_group);
+                    line += Format::kLinesAUnit * GroupedMatrix::kLineBytes;
+                    x.advance(kFeaturesAUnit);
+                }
+#pragma GCC unroll 2
+                for (int h = 0; h < kHalves; ++h) {
+                    const F32 scale = load_scale(scales + h * kHalfPanel);
+#pragma GCC unroll 12
+                    for (int r = 0; r < kRows; ++r)
+                        sums.of[h][r] = fma(to_f32(of_group.of[h][r]), scale, sums.of[h][r]);
+                }
+                if (shift == Shift::offsets)
+                    add_offsets(reinterpret_cast<const Scale*>(shifts) + column, negated_sums + group, num_groups,
+                                sums);
+            }
+            result = sums;
+        }
+
+        // A zero point takes its product with the sum of the group's activations off.
+        static void start(Shift shift, const uint16_t* zeros, const int32_t* negated_sums, int64_t row_stride,
+                          GroupSums<kRows, kHalves>& sums) {
+            I32 zero_points[kHalves];
+#pragma GCC unroll 2
+            for (int h = 0; h < kHalves; ++h)
+                zero_points[h] = shift == Shift::zeros ? load_u16(zeros + h * kHalfPanel)
+                                                       : broadcast_i32(shift == Shift::half ? Format::kDefaultZero : 0);
+#pragma GCC unroll 12
+            for (int r = 0; r < kRows; ++r) {
+                const int32_t sum = negated_sums[r * row_stride];
+#pragma GCC unroll 2
+                for (int h = 0; h < kHalves; ++h) {
+                    sums.of[h][r] = multiply_small(zero_points[h], broadcast_i32(sum));
+                    if constexpr (Format::kBias > 0)
+                        sums.of[h][r] = subtract_i32(sums.of[h][r], broadcast_i32(Format::kBias * sum));
+                }
+            }
+        }
+
+        static void add_offsets(const Scale* offsets, const int32_t* negated_sums, int64_t row_stride, Sums& sums) {
+#pragma GCC unroll 2
+            for (int h = 0; h < kHalves; ++h) {
+                const F32 offset = load_scale(offsets + h * kHalfPanel);
+#pragma GCC unroll 12
+                for (int r = 0; r < kRows; ++r) {
+                    const F32 sum = broadcast(static_cast<float>(negated_sums[r * row_stride]));
+                    sums.of[h][r] = fma(sum, offset, sums.of[h][r]);
+                }
+            }
+        }
+    };
+};
+
+template <typename Format>
+void run(const GroupedLinearArgs& args) {
+    if (args.weight->format().scale_type == ScaleType::fp32)
+        run_linear<Grouped<Format, float>::template Kernel, Format::kMaxRows>(args);
+    else
+        run_linear<Grouped<Format, uint16_t>::template Kernel, Format::kMaxRows>(args);
+}
+
+}  // namespace
+
+void grouped_linear(const GroupedLinearArgs& args) {
+    if (args.weight->format().bits == 4)
+        run<Nibbles>(args);
+    else
+        run<Bytes>(args);
+}
+
+}  // namespace octavo::OCTAVO_ISA
