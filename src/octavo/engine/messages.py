@@ -19,6 +19,8 @@ class EngineRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
         seed: always set: the client draws one where the user gave none.
         priority: lower is served first under the priority policy.
         cache_salt: requests share cached prefixes only with requests of the same salt.
+        grammar: what the output must match, as llguidance writes grammars; empty for free text. It stands in place of
+            ``sampling_params.structured_outputs``, which is not sent.
     """
 
     request_id: str
@@ -29,6 +31,7 @@ class EngineRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
     seed: int
     priority: int = 0
     cache_salt: str = ""
+    grammar: str = ""
 
 
 class EngineLaunch(msgspec.Struct):
