@@ -183,12 +183,12 @@ def main() -> None:
         directory = Path(path)
         write_model(directory, args.ranks, args.layers)
         progress("masks")
-        masks = measure_masks(Tokenizer.from_directory(directory), QWEN3_0_6B.vocab_size, 200 if args.quick else 2000)
+        masks = measure_masks(Tokenizer.from_directory(directory), QWEN3_0_6B.vocab_size, 200 if args.quick else 1000)
         progress("model")
         generator = OctavoGenerator(directory, max_model_len=256, load_format="dummy", kv_cache_memory_bytes=2**29)
         grammar = write_grammar(StructuredOutputsParams(json=ENDLESS))
         times: dict[str, list[list[float]]] = {"free": [], "json": []}
-        decode(generator, 2, grammar, -1)
+        decode(generator, 2, grammar, args.rounds)
         for number in range(args.rounds):
             progress(f"round {number + 1} of {args.rounds}")
             for name, used in (("free", ""), ("json", grammar)):

@@ -50,7 +50,9 @@ def test_the_mask_allows_what_the_library_accepts(
     oracle = LLMatcher(vocabulary, write_grammar(params), limits=parser_limits())
     assert oracle.consume_tokens(tokens)
     accepted = [token_id for token_id in range(VOCAB_SIZE) if oracle.validate_tokens([token_id])]
-    if state.forced_token is None:
+    if state.is_complete:
+        assert allowed_tokens(state) == [vocabulary.eos_token]
+    elif state.forced_token is None:
         assert allowed_tokens(state) == accepted
     else:
         assert allowed_tokens(state) == [state.forced_token]
