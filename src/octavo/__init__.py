@@ -15,8 +15,17 @@ if TYPE_CHECKING:
     from octavo.engine.llm import LLM
     from octavo.engine.outputs import CompletionOutput, RequestOutput
     from octavo.engine.sampling_params import SamplingParams
+    from octavo.engine.structured.params import StructuredOutputsParams
 
-__all__ = ["LLM", "AsyncLLM", "CompletionOutput", "RequestOutput", "SamplingParams", "__version__"]
+__all__ = [
+    "LLM",
+    "AsyncLLM",
+    "CompletionOutput",
+    "RequestOutput",
+    "SamplingParams",
+    "StructuredOutputsParams",
+    "__version__",
+]
 
 _HOMES = {
     "LLM": "octavo.engine.llm",
@@ -24,6 +33,7 @@ _HOMES = {
     "CompletionOutput": "octavo.engine.outputs",
     "RequestOutput": "octavo.engine.outputs",
     "SamplingParams": "octavo.engine.sampling_params",
+    "StructuredOutputsParams": "octavo.engine.structured.params",
 }
 
 

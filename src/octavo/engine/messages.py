@@ -19,6 +19,8 @@ class EngineRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
         seed: always set: the client draws one where the user gave none.
         priority: lower is served first under the priority policy.
         cache_salt: requests share cached prefixes only with requests of the same salt.
+        grammar: what the output must match, as llguidance writes grammars; empty for free text. It stands in place of
+            ``sampling_params.structured_outputs``, which is not sent.
     """
 
     request_id: str
@@ -29,6 +31,7 @@ class EngineRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
     seed: int
     priority: int = 0
     cache_salt: str = ""
+    grammar: str = ""
 
 
 class EngineLaunch(msgspec.Struct):
@@ -88,9 +91,10 @@ class SequenceUpdate(msgspec.Struct, array_like=True, omit_defaults=True):
     """What one step did to one sequence.
 
     Attributes:
-        finish_reason: ``stop``, ``length`` or ``abort`` with the last update, else None.
+        finish_reason: ``stop``, ``length``, ``abort`` or ``error`` with the last update, else None.
         stop_token_id: the stop token of the request that ended it (None for an end-of-sequence id).
         num_cached_tokens: prompt tokens taken from the prefix cache.
+        error: why the sequence ended with ``error``: its grammar is wrong or has become too complex.
     """
 
     request_id: str
@@ -99,6 +103,7 @@ class SequenceUpdate(msgspec.Struct, array_like=True, omit_defaults=True):
     stop_token_id: int | None = None
     logprobs: list[TokenLogprobs] | None = None
     num_cached_tokens: int = 0
+    error: str = ""
 
 
 class EngineStats(msgspec.Struct, array_like=True):

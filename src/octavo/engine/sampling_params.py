@@ -7,6 +7,7 @@ import math
 
 import msgspec
 
+from octavo.engine.structured.params import StructuredOutputsParams
 from octavo.errors import RequestError
 
 MAX_LOGPROBS = 20
@@ -49,6 +50,7 @@ class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):
         logit_bias: token id to number added to its logit, in [-100, 100].
         skip_special_tokens: leave special tokens out of the text.
         output_kind: cumulative, delta or final-only outputs.
+        structured_outputs: the form that the output must have (a JSON Schema, say); None for free text.
 
     Raises:
         RequestError: a value is out of range; ``param`` names the field.
@@ -73,6 +75,7 @@ class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):
     include_stop_str_in_output: bool = False
     skip_special_tokens: bool = True
     output_kind: RequestOutputKind = RequestOutputKind.CUMULATIVE
+    structured_outputs: StructuredOutputsParams | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):
@@ -131,6 +134,14 @@ class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):
         _check_type("stop_token_ids", _is_list_of(ids, int), "a list of token ids", ids)
         is_bias = bias is None or (isinstance(bias, dict) and _is_list_of([*bias.values()], (int, float)))
         _check_type("logit_bias", is_bias, "a mapping of token ids to numbers", bias)
+        structure = self.structured_outputs
+        is_structure = structure is None or isinstance(structure, StructuredOutputsParams)
+        _check_type("structured_outputs", is_structure, "StructuredOutputsParams", structure)
+        if structure is not None and self.ignore_eos:
+            raise RequestError(
+                "ignore_eos does not go with structured outputs: they end where their form is complete",
+                param="ignore_eos",
+            )
         for name in ("ignore_eos", "include_stop_str_in_output", "skip_special_tokens"):
             value = getattr(self, name)
             _check_type(name, isinstance(value, bool), "true or false", value)
