@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from hypothesis import strategies as st
 
@@ -45,7 +46,7 @@ def read(parser: ToolParser, parts: Sequence[str]) -> Read:
 def cut(text: str, places: Sequence[int]) -> list[str]:
     """Cut a text at some places, taken modulo its length."""
     borders = sorted({0, len(text), *(place % (len(text) + 1) for place in places)})
-    return [text[start:end] for start, end in zip(borders, borders[1:], strict=False)] or [""]
+    return [text[start:end] for start, end in pairwise(borders)] or [""]
 
 
 PLACES = st.lists(st.integers(0, 10**6), max_size=12)

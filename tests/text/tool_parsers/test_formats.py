@@ -110,7 +110,7 @@ BROKEN = {
         "<tool_call>{" + '"a": {' * 1000,
     ],
     "llama3_json": ['{"name": "f"', '{"name": "f", "parameters": {"a": 1', '{"city": "Rome"}', '{"name": 1}', "{}"],
-    "mistral": ['[TOOL_CALLS] [{"name": "f", "arguments": {"a": tru', "[TOOL_CALLS]", "[TOOL_CALLS][1]", "[TOOL_CALLS]f"],
+    "mistral": ['[TOOL_CALLS] [{"name": "f", "arguments": {"a": t', "[TOOL_CALLS]", "[TOOL_CALLS][1]", "[TOOL_CALLS]f"],
     "pythonic": ["[1, 2]", "[f(1)]", "[f(x=y)]", "[f(x=1", "[f(x=1e999)]", "[f(x=b'a')]", "[f(x={1: 2})]", "[3f(x=1)]"],
     "json_array": ["[1]", '[{"name": "f", "parameters": {', "{}", "[]"],
 }  # fmt: skip
