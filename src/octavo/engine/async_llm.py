@@ -16,6 +16,7 @@ from octavo.engine.model_files import read_model_files
 from octavo.engine.output_mailbox import OutputMailbox
 from octavo.engine.output_processor import OutputProcessor
 from octavo.engine.request_builder import BuiltRequest, Prompt, RequestBuilder
+from octavo.engine.structured.checker import GrammarChecker
 from octavo.errors import EngineDeadError, QueueFullError, RequestError
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class AsyncLLM:
             seed=config.seed,
         )
         self._processor = OutputProcessor(files.tokenizer, metrics=metrics)
+        self._grammars = GrammarChecker()
         self._mailboxes: dict[str, OutputMailbox] = {}
         self._is_idle = asyncio.Event()
 
@@ -110,6 +112,7 @@ class AsyncLLM:
                 async with asyncio.timeout(timeout_s):
                     await self._is_idle.wait()
         await self._client.shutdown()
+        await asyncio.to_thread(self._grammars.close)
         self._fail_all("the server is shutting down", is_crash=False)
 
     async def generate(
@@ -168,6 +171,10 @@ class AsyncLLM:
         def build() -> BuiltRequest:
             return self._builder.build(prompt, params, request_id, priority=priority, cache_salt=cache_salt)
 
+        if params.structured_outputs is not None:
+            built = await asyncio.to_thread(build)
+            await asyncio.to_thread(self._grammars.check, built.sequences[0].grammar)
+            return built
         if isinstance(prompt, str) and len(prompt) > _LONG_PROMPT_CHARS:
             return await asyncio.to_thread(build)  # so that others' tokens keep flowing meanwhile
         return build()
@@ -220,6 +227,9 @@ class AsyncLLM:
             mailbox = self._mailboxes.get(output.request_id)
             if mailbox is not None:
                 mailbox.put(output)
+        for request_id, cause in processed.failures:
+            if (mailbox := self._mailboxes.get(request_id)) is not None:
+                mailbox.fail(RequestError(cause, param="structured_outputs"))
         self._abort_in_engine(processed.aborts)
 
     def _fail_all(self, cause: str, *, is_crash: bool = True) -> None:

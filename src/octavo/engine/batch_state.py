@@ -58,6 +58,8 @@ class BatchState:
             self._admit(admission)
         for row, index, block_ids in plan.new_blocks:
             self.block_tables[row, index : index + len(block_ids)] = self._ints32(block_ids)
+        for row, index, token_ids in plan.forced_tokens:
+            self.token_ids[row, index : index + len(token_ids)] = self._ints32(token_ids)
 
     def sampling_batch(self, plan: StepPlan) -> tuple[Tensor, SamplingBatch]:
         """Gather the parameters of the rows that sample.

@@ -13,9 +13,12 @@ from octavo.engine import memory
 from octavo.engine.core import EngineCore
 from octavo.engine.kv_cache import KVCacheManager
 from octavo.engine.messages import EngineReady
+from octavo.engine.model_files import read_tokenizer
 from octavo.engine.profiling import run_largest_steps
 from octavo.engine.runner import Runner
 from octavo.engine.scheduler import Scheduler
+from octavo.engine.structured.compiler import GrammarCompiler
+from octavo.engine.structured.vocabulary import grammar_vocabulary
 from octavo.errors import ConfigError
 from octavo.kernels.cpu import default_num_threads, load_native, native_status
 from octavo.models.loading import load_model, weight_bytes
@@ -111,7 +114,8 @@ def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfi
         dtype=str(dtype).removeprefix("torch."),
         quantization=formats.method,
     )
-    return BuiltEngine(EngineCore(scheduler, runner, model_config), ready)
+    grammars = GrammarCompiler(lambda: grammar_vocabulary(read_tokenizer(config, directory), model_config.vocab_size))
+    return BuiltEngine(EngineCore(scheduler, runner, model_config, grammars), ready)
 
 
 def choose_device(name: str) -> torch.device:

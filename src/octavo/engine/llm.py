@@ -117,6 +117,8 @@ class LLM:
                     step = self._core.step()
                     processed = processor.process(step.updates, step.events, started_at=started_at)
                     self._core.abort(processed.aborts)
+                    if processed.failures:
+                        raise RequestError(processed.failures[0][1], param="structured_outputs")
                     finished.update((output.request_id, output) for output in processed.outputs if output.finished)
                     progress.update(len(finished), sum(len(update.token_ids) for update in step.updates))
         except BaseException:

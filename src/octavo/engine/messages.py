@@ -91,9 +91,10 @@ class SequenceUpdate(msgspec.Struct, array_like=True, omit_defaults=True):
     """What one step did to one sequence.
 
     Attributes:
-        finish_reason: ``stop``, ``length`` or ``abort`` with the last update, else None.
+        finish_reason: ``stop``, ``length``, ``abort`` or ``error`` with the last update, else None.
         stop_token_id: the stop token of the request that ended it (None for an end-of-sequence id).
         num_cached_tokens: prompt tokens taken from the prefix cache.
+        error: why the sequence ended with ``error``: its grammar is wrong or has become too complex.
     """
 
     request_id: str
@@ -102,6 +103,7 @@ class SequenceUpdate(msgspec.Struct, array_like=True, omit_defaults=True):
     stop_token_id: int | None = None
     logprobs: list[TokenLogprobs] | None = None
     num_cached_tokens: int = 0
+    error: str = ""
 
 
 class EngineStats(msgspec.Struct, array_like=True):

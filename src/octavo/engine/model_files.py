@@ -38,7 +38,6 @@ def read_model_files(config: EngineConfig) -> ModelFiles:
     """
     directory = resolve_model(config.model, revision=config.revision, weights=config.load_format != "dummy")
     model_config = ModelConfig.from_directory(directory)
-    tokenizer_path = resolve_model(config.tokenizer, weights=False) if config.tokenizer else directory
     longest = model_config.default_max_model_len
     if config.max_model_len is not None and config.max_model_len > longest:
         raise ConfigError(
@@ -48,12 +47,18 @@ def read_model_files(config: EngineConfig) -> ModelFiles:
     return ModelFiles(
         directory=directory,
         model_config=model_config,
-        tokenizer=_read_tokenizer(tokenizer_path),
+        tokenizer=read_tokenizer(config, directory),
         max_model_len=config.max_model_len or longest,
     )
 
 
-def _read_tokenizer(path: Path) -> Tokenizer:
+def read_tokenizer(config: EngineConfig, directory: Path) -> Tokenizer:
+    """Read the tokenizer of the model in ``directory``, or the one that the configuration names instead.
+
+    Raises:
+        ModelError: it is missing, broken or not supported.
+    """
+    path = resolve_model(config.tokenizer, weights=False) if config.tokenizer else directory
     if path.is_file():
         return tokenizer_from_gguf(open_gguf(path).metadata, path)
     return Tokenizer.from_directory(path)

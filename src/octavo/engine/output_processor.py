@@ -29,11 +29,13 @@ class ProcessedUpdates:
 
     Attributes:
         outputs: one output a request that has something to say.
-        aborts: engine requests to drop, because a stop string ended them.
+        aborts: engine requests to drop, because a stop string ended them or their request failed.
+        failures: ``(request id, why)`` of requests that ended with an error; they are forgotten.
     """
 
     outputs: list[RequestOutput] = field(default_factory=list)
     aborts: list[str] = field(default_factory=list)
+    failures: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +179,9 @@ class OutputProcessor:
             sequence = self._sequences.get(update.request_id)
             if sequence is None:
                 continue
+            if update.finish_reason == "error":
+                self._fail(sequence.request, update, processed)
+                continue
             if update.token_ids:
                 if sequence.last_token_at is not None:
                     num_by_last_token[sequence.last_token_at] += 1
@@ -193,7 +198,9 @@ class OutputProcessor:
             for last_token_at, times in num_by_last_token.items():
                 self._metrics.inter_token_latency.observe(now - last_token_at, times)
         for request_id, sequences in changed.items():
-            request = self._requests[request_id]
+            request = self._requests.get(request_id)
+            if request is None:
+                continue  # another of its sequences failed in this step
             if request.is_finished:
                 self._end(request, now, sequences[-1].output.finish_reason)
             elif request.built.params.output_kind is RequestOutputKind.FINAL_ONLY:
@@ -220,6 +227,13 @@ class OutputProcessor:
     def request_ids(self) -> list[str]:
         """Return the ids of the unfinished requests."""
         return list(self._requests)
+
+    def _fail(self, request: _Request, update: SequenceUpdate, processed: ProcessedUpdates) -> None:
+        """Forget a request of which one sequence cannot go on."""
+        dropped = self.abort(request.built.request_id)
+        if dropped is not None:
+            processed.aborts += [engine_id for engine_id in dropped.engine_ids if engine_id != update.request_id]
+            processed.failures.append((request.built.request_id, update.error))
 
     def _extend(self, sequence: _Sequence, update: SequenceUpdate) -> None:
         output = sequence.output

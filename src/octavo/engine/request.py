@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from octavo.engine.messages import EngineRequest
     from octavo.engine.sampling_params import SamplingParams
+    from octavo.engine.structured.state import GrammarState
 
 
 class RequestStatus(enum.Enum):
@@ -35,6 +36,7 @@ class Request:
         next_publication: number of computed tokens from which on another full block can be shared.
         row: place in the runner's buffers while running.
         num_cached_tokens: prompt tokens found in the prefix cache when the request was first admitted; -1 before that.
+        grammar: what may follow the known tokens; None for free text.
     """
 
     __slots__ = (
@@ -42,6 +44,7 @@ class Request:
         "_hash_seed",
         "arrival",
         "block_ids",
+        "grammar",
         "max_num_tokens",
         "next_publication",
         "num_cached_tokens",
@@ -77,6 +80,7 @@ class Request:
         self.arrival: int = arrival
         self.sampling_params: SamplingParams = params
         self.seed: int = message.seed
+        self.grammar: GrammarState | None = None
         self.stop_token_ids: frozenset[int] = frozenset(params.stop_token_ids)
         if not params.ignore_eos:
             self.stop_token_ids |= frozenset(message.eos_token_ids)

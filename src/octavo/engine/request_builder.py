@@ -12,6 +12,7 @@ import msgspec
 
 from octavo.engine.messages import EngineRequest
 from octavo.engine.sampling_params import SamplingParams
+from octavo.engine.structured.grammar import write_grammar
 from octavo.errors import RequestError
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class RequestBuilder:
         self._random = random.Random(seed)
         # A tokenizer may know ids that the model can never put out.
         self._eos_token_ids = [token_id for token_id in tokenizer.eos_token_ids if token_id < vocab_size]
+        self._special_tokens = {tokenizer.token_text(token_id) for token_id in tokenizer.special_token_ids}
 
     def build(
         self, prompt: Prompt, params: SamplingParams, request_id: str, *, priority: int = 0, cache_salt: str = ""
@@ -63,6 +65,9 @@ class RequestBuilder:
         self._check_token_ids(params.stop_token_ids, "stop_token_ids")
         self._check_token_ids(params.logit_bias or (), "logit_bias")
         _check_can_be_sent(params, cache_salt)
+        structure = params.structured_outputs
+        grammar = "" if structure is None else write_grammar(structure, self._special_tokens)
+        sent_params = params if structure is None else msgspec.structs.replace(params, structured_outputs=None)
         if type(priority) is not int or abs(priority) > MAX_PRIORITY:
             raise RequestError(
                 f"priority must be an integer in [-{MAX_PRIORITY}, {MAX_PRIORITY}], not {priority!r}", param="priority"
@@ -74,12 +79,13 @@ class RequestBuilder:
             EngineRequest(
                 request_id=f"{request_id}/{index}",
                 prompt_token_ids=token_ids,
-                sampling_params=params,
+                sampling_params=sent_params,
                 max_tokens=max_tokens,
                 eos_token_ids=self._eos_token_ids,
                 seed=_seed_of_sequence(seed, index),
                 priority=priority,
                 cache_salt=cache_salt,
+                grammar=grammar,
             )
             for index in range(params.n)
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from octavo.engine.batch_state import BatchState
 from octavo.engine.sampler import sample
 from octavo.engine.step import StepPlan, StepResult
+from octavo.engine.structured.masks import MaskWorker
 from octavo.models.forward_context import ForwardContext, LayerKVCache
 from octavo.plan.memory import blocks_of_sequence
 
@@ -43,11 +45,13 @@ class Runner:
         self.state = BatchState(
             max_num_seqs=max_num_seqs, max_model_len=max_model_len, block_size=block_size, device=device
         )
+        self._masks = MaskWorker(model.config.vocab_size, device)
 
     @torch.inference_mode()
     def execute(self, plan: StepPlan) -> StepResult:
         """Compute one step and return its sampled tokens."""
         self.state.apply(plan)
+        masks = self._masks.begin(plan.grammars)
         input_ids, context = self._gather(plan)
         hidden = self.model(input_ids, context)
         if not plan.samples:
@@ -56,6 +60,8 @@ class Runner:
         samples = torch.tensor(plan.samples, device=self.device)
         logits = self.model.compute_logits(hidden[last_tokens[samples]])
         rows, batch = self.state.sampling_batch(plan)
+        if masks is not None:
+            batch = replace(batch, forbidden=masks.result())
         token_ids, logprobs = sample(logits, batch)
         self.state.append(plan, rows, token_ids)
         return StepResult(token_ids.tolist(), logprobs)

@@ -16,6 +16,8 @@ from octavo.engine.messages import TokenLogprobs
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from octavo.engine.structured.masks import ForbiddenTokens
+
 _TOP_P_CANDIDATES = 1024
 
 
@@ -56,6 +58,7 @@ class SamplingBatch:
         biases: (row indexes, token ids, values to add to their logits), as three lists, or None.
         num_logprobs: for each row how many most likely tokens to report, None for rows that want none; or None if no
             row wants any.
+        forbidden: what grammars forbid, or None.
     """
 
     temperature: Tensor
@@ -72,6 +75,7 @@ class SamplingBatch:
     penalties: Penalties | None = None
     biases: tuple[list[int], list[int], list[float]] | None = None
     num_logprobs: list[int | None] | None = None
+    forbidden: ForbiddenTokens | None = None
 
 
 def sample(logits: Tensor, batch: SamplingBatch) -> tuple[Tensor, list[TokenLogprobs | None] | None]:
@@ -90,6 +94,8 @@ def sample(logits: Tensor, batch: SamplingBatch) -> tuple[Tensor, list[TokenLogp
         logits.index_put_((rows, tokens), values.to(logits.dtype), accumulate=True)
     if batch.penalties is not None:
         apply_penalties(logits, batch.penalties)
+    if batch.forbidden is not None:
+        batch.forbidden.apply(logits, revive=batch.biases is not None)
     token_ids = logits.argmax(dim=-1)
     if not batch.all_greedy:
         sampled = _sample_random(logits, batch)

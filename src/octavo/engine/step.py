@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from octavo.engine.messages import StepEvents, TokenLogprobs
     from octavo.engine.request import Request
     from octavo.engine.sampling_params import SamplingParams
+    from octavo.engine.structured.state import GrammarState
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +39,23 @@ class StepPlan:
     Attributes:
         admissions: rows to fill before the step.
         new_blocks: ``(row, index, block ids)`` to write into block tables from ``index`` on.
+        forced_tokens: ``(row, index, token ids)`` to write behind the tokens of rows, which no step has sampled.
         rows, starts, counts: parallel lists, one entry a sequence.
         samples: the sequences of the batch (indexes into ``rows``) whose last token is followed by a sampled one.
         sampled_requests: the requests behind ``samples``, for the scheduler alone.
+        grammars: ``(index into samples, state)`` of the samples that a grammar restricts.
         events: admissions, chunks of prefills and preemptions, for those who watch; None if there were none.
     """
 
     admissions: list[Admission] = field(default_factory=list)
     new_blocks: list[tuple[int, int, list[int]]] = field(default_factory=list)
+    forced_tokens: list[tuple[int, int, list[int]]] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
     samples: list[int] = field(default_factory=list)
     sampled_requests: list[Request] = field(default_factory=list)
+    grammars: list[tuple[int, GrammarState]] = field(default_factory=list)
     events: StepEvents | None = None
 
 

@@ -8,6 +8,7 @@ from octavo.api.openai.answer_reader import AnswerFormat, new_call_id, new_mistr
 from octavo.api.openai.requests import ChatCompletionRequest
 from octavo.api.openai.service import ModelService
 from octavo.api.openai.tool_call_schema import enforced_format, tool_call_schema
+from octavo.api.openai.tool_choice import demands_call
 from octavo.engine.sampling_params import SamplingParams
 from octavo.engine.thinking import ThinkingBudget
 from octavo.errors import RequestError
@@ -67,9 +68,9 @@ def _tool_format(body: ChatCompletionRequest, service: ModelService) -> ToolForm
     """Return the format in which calls are looked for; None if there are none."""
     if not body.tools or body.tool_choice == "none":
         return None
-    if body.tool_choice in (None, "auto"):
-        return service.tool_format if service.finds_auto_calls else None
-    return enforced_format(service.tool_format)
+    if demands_call(body.tool_choice):
+        return enforced_format(service.tool_format)
+    return service.tool_format if service.finds_auto_calls else None
 
 
 def _thinking_budget(

@@ -28,6 +28,8 @@ from octavo.api.openai.responses import (
 )
 from octavo.api.openai.sampling import chat_sampling_params
 from octavo.api.openai.service import Generation, ModelService, new_id
+from octavo.api.openai.structured import field_of_structure
+from octavo.api.openai.tool_choice import demands_call
 from octavo.api.request_history import RequestStory
 from octavo.api.schema import operation
 from octavo.api.sse import EventStream, event
@@ -96,6 +98,7 @@ class ChatAnswer:
             prompt_param="messages",
             priority=body.priority,
             cache_salt=body.cache_salt or "",
+            structure_param="tools" if demands_call(body.tool_choice) else field_of_structure(body),
         )
 
     async def complete(self) -> ChatCompletion:

@@ -18,6 +18,7 @@ from octavo.api.openai.requests import CompletionRequest
 from octavo.api.openai.responses import Completion, CompletionChoice, Usage
 from octavo.api.openai.sampling import completion_sampling_params
 from octavo.api.openai.service import Generation, ModelService, new_id
+from octavo.api.openai.structured import field_of_structure
 from octavo.api.request_history import RequestStory
 from octavo.api.schema import operation
 from octavo.api.sse import EventStream, event
@@ -70,6 +71,7 @@ class CompletionAnswer:
             prompt_param="prompt",
             priority=body.priority,
             cache_salt=body.cache_salt or "",
+            structure_param=field_of_structure(body),
         )
 
     async def complete(self) -> Completion:

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from octavo.api.fields import NumTokens, Only, StrictModel, TokenId, request_error
 from octavo.api.openai.messages import Message, Tool
+from octavo.api.openai.structured import StructureFields
 from octavo.api.openai.tool_choice import ToolChoice, check_tool_choice
 from octavo.engine.sampling_params import MAX_LOGPROBS, MAX_NUM_SEQUENCES
 
@@ -20,7 +21,6 @@ MAX_PROMPTS = 2048
 
 _NO_BEAMS = Only(values=(False,), instead="this version samples; leave it out")
 _NOT_YET = Only(instead="this version does not have it; leave it out")
-_NO_STRUCTURE = Only(instead="this version does not constrain its output; describe the format in the prompt")
 
 _RESERVED_TEMPLATE_NAMES = {"self", "messages", "tools", "add_generation_prompt", "continue_final_message"}
 
@@ -33,7 +33,7 @@ class StreamOptions(StrictModel):
     continuous_usage_stats: Annotated[Any, Only(values=(False,), instead="use include_usage")] = None
 
 
-class SamplingFields(StrictModel):
+class SamplingFields(StructureFields):
     """How tokens are chosen; what is left out comes from the model's generation_config.json."""
 
     temperature: float | None = Field(None, ge=0, le=1e6, description="0 is greedy decoding.")
@@ -68,11 +68,6 @@ class SamplingFields(StrictModel):
     prompt_logprobs: Annotated[Any, _NOT_YET] = None
     allowed_token_ids: Annotated[Any, Only(instead="use logit_bias")] = None
     bad_words: Annotated[Any, Only(values=([],), instead="use logit_bias")] = None
-    structured_outputs: Annotated[Any, _NO_STRUCTURE] = None
-    guided_json: Annotated[Any, _NO_STRUCTURE] = None
-    guided_regex: Annotated[Any, _NO_STRUCTURE] = None
-    guided_choice: Annotated[Any, _NO_STRUCTURE] = None
-    guided_grammar: Annotated[Any, _NO_STRUCTURE] = None
 
     @model_validator(mode="after")
     def _check_stream_options(self) -> SamplingFields:
@@ -125,9 +120,6 @@ class ChatCompletionRequest(SamplingFields):
     thinking_token_budget: NumTokens | None = Field(None, description="Most tokens of reasoning; then it is ended.")
     prediction: dict[str, Any] | None = Field(None, description="Accepted; it could only change the speed.")
 
-    response_format: Annotated[
-        Any, Only(values=({"type": "text"},), instead='this version gives {"type": "text"} only')
-    ] = None
     modalities: Annotated[Any, Only(values=(["text"],), instead='this version gives ["text"] only')] = None
     audio: Annotated[Any, Only(instead="this version gives text only")] = None
     functions: Annotated[Any, Only(values=([],), instead="use tools")] = None

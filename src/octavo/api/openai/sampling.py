@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from octavo.api.openai.requests import ChatCompletionRequest, CompletionRequest, SamplingFields
+from octavo.api.openai.structured import structured_outputs
 from octavo.engine.generation_config import GenerationDefaults
 from octavo.engine.sampling_params import RequestOutputKind, SamplingParams
 
@@ -47,6 +48,7 @@ def _sampling_params(
         include_stop_str_in_output=request.include_stop_str_in_output,
         skip_special_tokens=request.skip_special_tokens,
         output_kind=RequestOutputKind.DELTA if request.stream else RequestOutputKind.FINAL_ONLY,
+        structured_outputs=structured_outputs(request),
     )
 
 

@@ -139,6 +139,7 @@ class Generation:
     Attributes:
         story: where what happens is written down; the ids of the engine requests begin with its own.
         prompt_param: the request field that holds the prompts, for errors about them.
+        structure_param: the request field that says which form the answer must have.
     """
 
     service: ModelService
@@ -148,6 +149,7 @@ class Generation:
     prompt_param: str
     priority: int = 0
     cache_salt: str = ""
+    structure_param: str = "response_format"
     meter: UsageMeter = field(default_factory=UsageMeter)
 
     async def outputs(self) -> AsyncGenerator[tuple[int, RequestOutput], None]:
@@ -182,6 +184,8 @@ class Generation:
         except RequestError as error:
             if error.param in (None, "prompt", "prompt_token_ids"):
                 error.param = self.prompt_param
+            elif error.param.startswith("structured_outputs"):
+                error.param = self.structure_param
             raise
         finally:
             self.service.history.end(self.story)

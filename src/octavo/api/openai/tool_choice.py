@@ -43,13 +43,18 @@ ToolChoice = Annotated[
 ]
 
 
+def demands_call(choice: str | NamedToolChoice | None) -> bool:
+    """Whether the model must call a tool."""
+    return choice not in (None, "none", "auto")
+
+
 def check_tool_choice(choice: str | NamedToolChoice | None, tools: Sequence[Tool]) -> None:
     """Refuse a choice that the tools do not allow.
 
     Raises:
         PydanticCustomError: tools must be called but there are none, or not the one that is named.
     """
-    if choice in (None, "none", "auto"):
+    if not demands_call(choice):
         return
     names = [tool.function.name for tool in tools]
     if not names:
