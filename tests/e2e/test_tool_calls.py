@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import jsonschema
 import openai
 import pytest
 from langchain.agents import create_agent
@@ -111,6 +112,66 @@ def test_logprobs_of_all_tokens_come_beside_the_parts_of_a_call(client: openai.O
         for entry in choice.logprobs.content
     ]
     assert len(entries) == chunks[-1].usage.completion_tokens
+
+
+ADD: Any = {
+    "type": "function",
+    "function": {
+        "name": "add",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "a": {"$ref": "#/$defs/number"},
+                "unit": {"enum": ["m", "km"]},
+                "more": {"type": "array", "items": {"$ref": "#/$defs/number"}, "minItems": 1, "maxItems": 2},
+            },
+            "required": ["a", "unit", "more"],
+            "additionalProperties": False,
+            "$defs": {"number": {"type": "integer", "minimum": 0, "maximum": 9}},
+        },
+    },
+}
+PING: Any = {"type": "function", "function": {"name": "ping"}}
+HELLO: Any = {"role": "user", "content": "Hello!"}
+
+
+@pytest.mark.parametrize("name", ["get_weather", "add", "ping"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_function_that_is_named_is_called_with_arguments_that_fit(
+    client: openai.OpenAI, name: str, stream: bool
+) -> None:
+    choice = {"type": "function", "function": {"name": name}}
+    given = {"tools": [WEATHER, ADD, PING], "tool_choice": choice, "temperature": 1.0, "seed": 5, "stream": stream}
+    answer = ask(client, HELLO, **given)
+    if stream:
+        deltas = [call.function for chunk in answer for call in chunk.choices[0].delta.tool_calls or []]
+        called, arguments = deltas[0].name, "".join(function.arguments for function in deltas)
+    else:
+        assert answer.choices[0].finish_reason == "tool_calls"
+        ((called, arguments),) = [
+            (call.function.name, call.function.arguments) for call in answer.choices[0].message.tool_calls
+        ]
+    assert called == name
+    schemas = {tool["function"]["name"]: tool["function"].get("parameters") for tool in (WEATHER, ADD, PING)}
+    jsonschema.validate(json.loads(arguments), schemas[name] or {"maxProperties": 0})
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_where_a_call_is_required_there_is_one_whatever_is_asked(client: openai.OpenAI, seed: int) -> None:
+    fields = {"tools": [ADD, PING], "tool_choice": "required", "temperature": 1.5, "seed": seed, "max_tokens": 400}
+    choice = ask(client, HELLO, parallel_tool_calls=False, **fields).choices[0]
+    assert choice.finish_reason == "tool_calls"
+    assert choice.message.content is None
+    (call,) = choice.message.tool_calls
+    schema = ADD["function"]["parameters"] if call.function.name == "add" else {"maxProperties": 0}
+    jsonschema.validate(json.loads(call.function.arguments), schema)
+
+
+def test_a_schema_that_cannot_be_enforced_is_the_tools_fault(client: openai.OpenAI) -> None:
+    odd = {"type": "function", "function": {"name": "f", "parameters": {"properties": {"a": {"type": "nonsense"}}}}}
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(client, HELLO, tools=[odd], tool_choice="required")
+    assert caught.value.param == "tools"
 
 
 def test_without_a_choice_of_tools_nothing_is_looked_for(client: openai.OpenAI) -> None:

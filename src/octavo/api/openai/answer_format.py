@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from octavo.api.openai.after_thought import after_thought
 from octavo.api.openai.answer_reader import AnswerFormat, new_call_id, new_mistral_call_id
 from octavo.api.openai.requests import ChatCompletionRequest
 from octavo.api.openai.service import ModelService
@@ -57,11 +58,19 @@ def settle_answer_format(
                 param="tool_choice",
             )
         params.structured_outputs = structure
+    elif (
+        params.structured_outputs is not None and reasoning is not None and not _is_done_thinking(reasoning, prompt_end)
+    ):
+        params.structured_outputs = after_thought(params.structured_outputs, reasoning, is_open=is_open)
     if body.thinking_token_budget is not None:
         params.thinking = _thinking_budget(body.thinking_token_budget, reasoning, tokenizer, is_open=is_open)
     if _has_special_markers(tools, reasoning, tokenizer):
         params.skip_special_tokens = False
     return form
+
+
+def _is_done_thinking(reasoning: ReasoningFormat, prompt_end: str) -> bool:
+    return prompt_end.rstrip().endswith(reasoning.end)
 
 
 def _tool_format(body: ChatCompletionRequest, service: ModelService) -> ToolFormat | None:

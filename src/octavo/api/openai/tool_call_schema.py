@@ -7,15 +7,13 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from octavo.api.openai.after_thought import JSON_STYLE, thought_rules
 from octavo.api.openai.messages import FunctionDefinition, Tool
 from octavo.api.openai.tool_choice import NamedToolChoice
 from octavo.engine.structured.params import StructuredOutputsParams
 from octavo.text import Tokenizer
 from octavo.text.reasoning_parsers import ReasoningFormat
 from octavo.text.tool_parsers import JSON_ARRAY, CallLayout, ToolFormat
-
-# As models see JSON in their prompts; a grammar that allows any white space invites them to write nothing else.
-_JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
 def enforced_format(tool_format: ToolFormat | None) -> ToolFormat:
@@ -55,21 +53,13 @@ def tool_call_schema(
         return None
     form = enforced_format(tool_format)
     assert form.layout is not None
+    thought, *rules = thought_rules(reasoning, is_open=is_open) if reasoning is not None else ("",)
     rules = [
-        f"start: {_thought(reasoning, is_open)}calls",
+        f"start: {thought}calls",
+        *rules,
         *_call_rules(functions, form.layout, form.markers, parallel, tokenizer),
     ]
-    if reasoning is not None:
-        rules.append(f"thought[lazy]: /(?s:.*){_escape_regex(reasoning.end)}/")
     return StructuredOutputsParams(grammar="\n".join(rules) + "\n")
-
-
-def _thought(reasoning: ReasoningFormat | None, is_open: bool) -> str:
-    if reasoning is None:
-        return ""
-    if is_open:
-        return r"thought /\s+/? "
-    return rf"({_quoted(reasoning.begin)} thought /\s+/?)? "
 
 
 def _call_rules(
@@ -116,11 +106,7 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _escape_regex(text: str) -> str:
-    return re.escape(text).replace("/", r"\/")
-
-
 def _arguments_schema(function: FunctionDefinition) -> dict[str, Any]:
-    """Return the schema of a function's arguments, which are an object whatever the schema says or leaves out."""
-    schema = function.parameters or {}
-    return {"type": "object", **schema, "x-guidance": _JSON_STYLE}
+    """Return the schema of a function's arguments: an object, and without a schema one with nothing in it."""
+    schema = {"properties": {}, "additionalProperties": False} if function.parameters is None else function.parameters
+    return {"type": "object", **schema, "x-guidance": JSON_STYLE}
