@@ -111,8 +111,7 @@ def test_a_call_that_is_demanded_comes_after_the_thought(client: openai.OpenAI, 
 
 def test_a_form_that_is_demanded_holds_after_the_thought(client: openai.OpenAI) -> None:
     schema = {"type": "object", "properties": {"a": {"const": 1}}, "required": ["a"], "additionalProperties": False}
-    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
-    extra = {"thinking_token_budget": 6, "ignore_eos": False}
-    message = ask(client, response_format=form, max_tokens=120, extra_body=extra).choices[0].message
+    extra = {"guided_json": schema, "thinking_token_budget": 6, "ignore_eos": False}
+    message = ask(client, max_tokens=120, extra_body=extra).choices[0].message
     assert message.reasoning_content
     assert json.loads(message.content) == {"a": 1}
