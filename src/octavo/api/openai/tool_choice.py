@@ -30,8 +30,8 @@ def _refuse_other_choices(choice: Any) -> Any:
     is_named = isinstance(choice, dict) and choice.get("type") == "function"
     if choice is not None and choice not in _MODES and not is_named:
         raise request_error(
-            f"tool_choice must be 'none', 'auto', 'required' or "
-            f'{{"type": "function", "function": {{"name": …}}}}, not {choice!r:.80}.',
+            f"tool_choice={choice!r:.80} is not supported: use 'none', 'auto', 'required' or "
+            '{"type": "function", "function": {"name": …}}.',
             code="unsupported_value",
             kind="not_supported",
         )
