@@ -57,7 +57,7 @@ def test_fields_without_effect_and_neutral_values_are_accepted(fields: dict[str,
 @pytest.mark.parametrize(
     "fields",
     [
-        {"response_format": {"type": "json_object"}},
+        {"guided_decoding_backend": "outlines"},
         {"modalities": ["text", "audio"]},
         {"audio": {"voice": "alloy", "format": "wav"}},
         {"web_search_options": {}},

@@ -112,8 +112,9 @@ class Scheduler:
                     update.stop_token_id = token_id
             elif len(token_ids) >= request.max_num_tokens:
                 update.finish_reason = "length"
-            if request.grammar is not None and update.finish_reason is None:
-                self._follow_grammar(request, request.grammar, update)
+            grammar = request.grammar
+            if grammar is not None and (update.finish_reason is None or grammar.error):
+                self._follow_grammar(request, grammar, update)
             if update.finish_reason is not None:
                 any_finished = True
                 if request.status is RequestStatus.WAITING:  # preempted while its last token was in flight
@@ -248,9 +249,8 @@ class Scheduler:
 
         A request that wants log-probabilities has all of its tokens sampled.
         """
-        grammar.accept(update.token_ids[0])
         start = len(request.token_ids)
-        if request.sampling_params.logprobs is None:
+        if grammar.accept(update.token_ids[0]) and request.sampling_params.logprobs is None:
             while update.finish_reason is None and (token_id := grammar.forced_token) is not None:
                 grammar.accept(token_id)
                 request.token_ids.append(token_id)

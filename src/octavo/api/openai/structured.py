@@ -1,4 +1,4 @@
-"""The fields that hold an output to a form: OpenAI's ``response_format``, vLLM's ``structured_outputs`` and ``guided_*``."""
+"""The fields that hold an output to a form: ``response_format``, ``structured_outputs`` and the older ``guided_*``."""
 
 from __future__ import annotations
 

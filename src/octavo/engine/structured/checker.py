@@ -11,12 +11,12 @@ import sys
 import threading
 from collections import OrderedDict
 
+from octavo.engine.structured.limits import explain
 from octavo.errors import RequestError
 
 _TIMEOUT_S = 5.0
 _START_TIMEOUT_S = 30.0
 _NUM_REMEMBERED = 1024
-_MAX_MESSAGE = 400
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class GrammarChecker:
             else:
                 self._verdicts.move_to_end(key)
         if verdict:
-            raise RequestError(f"the output cannot be held to this form: {verdict}", param="structured_outputs")
+            raise RequestError(explain(verdict), param="structured_outputs")
 
     def close(self) -> None:
         """End the process."""
@@ -81,7 +81,7 @@ class GrammarChecker:
             logger.warning("a grammar ended the process that checks them (exit code %d); it was refused", code)
             return "it is too complex to be compiled"
         message: str = json.loads(line)
-        return message if len(message) <= _MAX_MESSAGE else message[:_MAX_MESSAGE] + "…"
+        return message
 
     def _running(self) -> subprocess.Popen[bytes]:
         """Return the process, started if there is none and ready for the time limit to count."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from octavo.engine.structured.limits import parser_limits
+from octavo.engine.structured.limits import explain, parser_limits
 from octavo.engine.structured.state import GrammarState
 from octavo.errors import RequestError
 
@@ -90,10 +90,9 @@ class GrammarCompiler:
         vocabulary = self._vocabulary
         matcher = LLMatcher(vocabulary, grammar, limits=parser_limits(), log_level=0)
         if not matcher.is_error():
-            matcher.deep_copy().compute_bitmask()  # a grammar that nothing matches is found out by its first mask
-        error = matcher.get_error()
-        if error:
-            raise RequestError(f"the output cannot be held to this form: {error}", param="structured_outputs")
+            matcher.compute_bitmask()  # a grammar that nothing matches is found out by its first mask
+        if matcher.is_error():
+            raise RequestError(explain(matcher.get_error()), param="structured_outputs")
         return CompiledGrammar(matcher, eos_token_id=vocabulary.eos_token, vocab_size=vocabulary.vocab_size)
 
 

@@ -1,4 +1,4 @@
-"""From what a request asks of its output's form to the text of a grammar, as llguidance reads it. No tokens, no torch."""
+"""From the form that a request asks for to the text of a grammar, as llguidance reads it. No tokens, no torch."""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from octavo.engine.structured.limits import explain
+
 if TYPE_CHECKING:
     import numpy as np
     from llguidance import LLMatcher
@@ -49,7 +51,7 @@ class GrammarState:
             return False
         forced = self._forced
         if (forced and token_id != forced[0]) or not self._matcher.consume_token(token_id):
-            self.error = self._matcher.get_error() or f"token {token_id} does not follow"
+            self.error = explain(self._matcher.get_error() or f"token {token_id} does not follow")
             return False
         self._history.append(forced)
         self._forced = forced[1:] or self._find_forced()
@@ -77,7 +79,8 @@ class GrammarState:
             return
         if not self.error:
             self._matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
-            self.error = self._matcher.get_error()
+            if self._matcher.is_error():
+                self.error = explain(self._matcher.get_error())
         if self.error:
             mask[:] = 0xFFFFFFFF
 
