@@ -100,7 +100,7 @@ def test_flags_go_before_variables_and_variables_before_the_file(served, monkeyp
             ["--tool-call-parser", "herms"],
             [
                 "flag --tool-call-parser: 'herms' is not right; it must be one of hermes, llama3_json, mistral, "
-                "pythonic (did you mean hermes?)"
+                "pythonic; did you mean hermes?"
             ],
         ),
         (["--something-else"], ["there is no --something-else"]),
