@@ -99,7 +99,7 @@ def test_forced_tokens_take_no_steps_of_their_own(llm: LLM) -> None:
         run(llm, sampled(StructuredOutputsParams(json=RECORD, disable_any_whitespace=True), seed=4, **fields))
         return llm._core.stats().total_steps - before
 
-    assert num_steps() <= num_steps(logprobs=0) - len('identifier":,"description"')
+    assert num_steps() <= num_steps(logprobs=0) - 20
 
 
 def test_a_seed_gives_the_same_tokens_in_any_company(llm: LLM) -> None:
@@ -116,7 +116,9 @@ def test_a_seed_gives_the_same_tokens_in_any_company(llm: LLM) -> None:
 def test_preemption_changes_nothing(checkpoint: Path, llm: LLM) -> None:
     schemas = [make_schema(seed) for seed in range(60, 76)]
     params = [sampled(StructuredOutputsParams(json=s), seed=i, max_tokens=150) for i, s in enumerate(schemas)]
-    tight = LLM(model=str(checkpoint), max_num_seqs=16, num_gpu_blocks_override=40, block_size=4, max_model_len=160)
+    tight = LLM(
+        model=str(checkpoint), max_num_seqs=16, kv_cache_memory_bytes=42 * 1024, block_size=4, max_model_len=160
+    )
     small = run(tight, params)
     assert tight._core.stats().total_preemptions > 0
     for preempted, whole in zip(small, run(llm, params), strict=True):
@@ -164,9 +166,10 @@ def test_penalties_bias_and_filters_choose_among_what_is_allowed(llm: LLM) -> No
     assert run(llm, params)[0].outputs[0].text == "bbbb"
 
 
-def test_a_wrong_schema_is_an_error_and_the_engine_goes_on(llm: LLM) -> None:
+def test_a_wrong_schema_is_an_error_and_the_engine_goes_on(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RequestError, match="Invalid type: strng"):
         run(llm, sampled(StructuredOutputsParams(json={"type": "strng"})))
+    monkeypatch.setattr("octavo.engine.structured.limits._MAX_LEXER_STATES", 300)
     with pytest.raises(RequestError, match="too many states"):
         run(llm, sampled(StructuredOutputsParams(regex="(.*[ab].{100}){50}"), max_tokens=900, seed=1))
     assert run(llm, sampled(StructuredOutputsParams(regex="fine")))[0].outputs[0].text == "fine"

@@ -50,7 +50,9 @@ def test_the_mask_allows_what_the_library_accepts(
     oracle = LLMatcher(vocabulary, write_grammar(params), limits=parser_limits())
     assert oracle.consume_tokens(tokens)
     accepted = [token_id for token_id in range(VOCAB_SIZE) if oracle.validate_tokens([token_id])]
-    if state.forced_token is None:
+    if state.is_complete:
+        assert allowed_tokens(state) == [vocabulary.eos_token]
+    elif state.forced_token is None:
         assert allowed_tokens(state) == accepted
     else:
         assert allowed_tokens(state) == [state.forced_token]
@@ -114,7 +116,10 @@ def test_a_token_that_does_not_follow_is_an_error_that_stays(compile_grammar: Co
     assert len(allowed_tokens(state)) == VOCAB_SIZE
 
 
-def test_a_grammar_that_becomes_too_complex_is_an_error_of_its_sequence_alone(compile_grammar: Compile) -> None:
+def test_a_grammar_that_becomes_too_complex_is_an_error_of_its_sequence_alone(
+    compile_grammar: Compile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("octavo.engine.structured.limits._MAX_LEXER_STATES", 300)
     grammar = compile_grammar(StructuredOutputsParams(regex="(.*[ab].{100}){50}"))
     state, rng = grammar.start(), random.Random(0)
     for _ in range(1000):

@@ -31,14 +31,13 @@ def write_grammar(params: StructuredOutputsParams, special_tokens: Collection[st
     name = params.constraint
     try:
         grammar = _write(params, special_tokens)
+        num_bytes = len(grammar.encode())
     except RecursionError:
         raise _refused(name, "it is nested too deeply") from None
-    if len(grammar) > MAX_GRAMMAR_BYTES or len(grammar.encode(errors="surrogatepass")) > MAX_GRAMMAR_BYTES:
+    except UnicodeEncodeError:
+        raise _refused(name, "it is not valid Unicode") from None
+    if num_bytes > MAX_GRAMMAR_BYTES:
         raise _refused(name, f"it is larger than {MAX_GRAMMAR_BYTES // 1024} KiB")
-    try:
-        grammar.encode()
-    except UnicodeEncodeError as error:
-        raise _refused(name, f"it is not valid Unicode: {error}") from None
     return grammar
 
 

@@ -33,6 +33,7 @@ class GrammarState:
         self._vocab_size = vocab_size
         self._forced: tuple[int, ...] = self._find_forced()
         self._history: list[tuple[int, ...]] = []
+        self._num_ends = 0
         self.error = ""
 
     @property
@@ -50,10 +51,12 @@ class GrammarState:
         if self.error:
             return False
         forced = self._forced
-        if (forced and token_id != forced[0]) or not self._matcher.consume_token(token_id):
+        is_end = self._matcher.is_stopped()  # then the end of the sequence is all that follows, and is not counted
+        if (forced and token_id != forced[0]) or not (is_end or self._matcher.consume_token(token_id)):
             self.error = explain(self._matcher.get_error() or f"token {token_id} does not follow")
             return False
         self._history.append(forced)
+        self._num_ends += is_end
         self._forced = forced[1:] or self._find_forced()
         return True
 
@@ -61,8 +64,12 @@ class GrammarState:
         """Take back the last tokens that were accepted."""
         if num_tokens == 0:
             return
-        if not self._matcher.rollback(num_tokens):
-            raise ValueError(f"cannot take back {num_tokens} tokens: {self._matcher.get_error()}")
+        if num_tokens > len(self._history):
+            raise ValueError(f"cannot take back {num_tokens} tokens of {len(self._history)}")
+        num_counted = num_tokens - min(num_tokens, self._num_ends)
+        self._num_ends = max(self._num_ends - num_tokens, 0)
+        if num_counted > 0 and not self._matcher.rollback(num_counted):
+            raise AssertionError(f"the matcher cannot go back: {self._matcher.get_error()}")
         self._forced = self._history[-num_tokens]
         del self._history[-num_tokens:]
 
