@@ -43,6 +43,8 @@ from octavo.errors import OctavoError
 from octavo.observe.http_metrics import HTTPMetrics
 from octavo.observe.metrics import EngineMetrics
 from octavo.text import ChatTemplate, load_chat_template
+from octavo.text.reasoning_parsers import REASONING_FORMATS
+from octavo.text.tool_parsers import TOOL_FORMATS, ToolFormat, detect_tool_format
 from octavo.version import __version__
 
 
@@ -62,11 +64,15 @@ def create_app(
     readiness = readiness or Readiness(llm)
     http_metrics = HTTPMetrics()
     registry = server_registry(llm, config.metrics_prefix, metrics, http_metrics)
+    chat_template = _chat_template(llm, config)
     service = ModelService(
         llm,
         names=config.served_model_name or [config.model],
-        chat_template=_chat_template(llm, config),
+        chat_template=chat_template,
         defaults=GenerationDefaults.from_directory(llm.directory),
+        tool_format=_tool_format(chat_template, config),
+        finds_auto_calls=config.enable_auto_tool_choice,
+        reasoning_format=REASONING_FORMATS[config.reasoning_parser] if config.reasoning_parser else None,
     )
     app = FastAPI(
         title="Octavo",
@@ -117,3 +123,9 @@ def _chat_template(llm: AsyncLLM, config: ServerConfig) -> ChatTemplate | None:
     if config.chat_template is None:
         return llm.tokenizer.chat_template
     return llm.tokenizer.make_chat_template(load_chat_template(config.chat_template), origin="--chat-template")
+
+
+def _tool_format(template: ChatTemplate | None, config: ServerConfig) -> ToolFormat | None:
+    if config.tool_call_parser is not None:
+        return TOOL_FORMATS[config.tool_call_parser]
+    return detect_tool_format(template.tools_source) if template is not None else None

@@ -99,6 +99,15 @@ class ServerConfig(EngineConfig):
     )
     api_key: list[str] = Field(default_factory=list, description="Keys that clients may use; none means no check.")
     chat_template: str | None = Field(None, description="File with a Jinja chat template, or the template itself.")
+    enable_auto_tool_choice: bool = Field(
+        True, description="Find tool calls in answers when tool_choice is 'auto'; else they stay text."
+    )
+    tool_call_parser: Literal["hermes", "llama3_json", "mistral", "pythonic"] | None = Field(
+        None, description="Format of the model's tool calls; by default what its chat template shows."
+    )
+    reasoning_parser: Literal["qwen3", "deepseek_r1"] | None = Field(
+        None, description="How the model's reasoning is told from its answer; by default it is part of the answer."
+    )
     max_request_bytes: Bytes = Field(32 * 2**20, description="Largest request body, e.g. 32MiB.")
     shutdown_timeout: float = Field(30.0, ge=0, description="Seconds that running requests get after SIGTERM.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from octavo.engine.sampler import Penalties, SamplingBatch
+from octavo.engine.thinking import FORCING_BIAS, forced_token
 from octavo.plan.memory import blocks_of_sequence
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class BatchState:
         self._rows_with_logprobs: set[int] = set()
         self._rows_with_min_tokens: set[int] = set()
         self._rows_with_penalties: set[int] = set()
+        self._rows_with_thinking: set[int] = set()
         self._random_rows: set[int] = set()
 
     def apply(self, plan: StepPlan) -> None:
@@ -119,6 +121,7 @@ class BatchState:
             (self._rows_with_logprobs, params.logprobs is not None),
             (self._rows_with_min_tokens, params.min_tokens > 0),
             (self._rows_with_penalties, params.has_penalties),
+            (self._rows_with_thinking, params.thinking is not None),
             (self._random_rows, not params.is_greedy),
         ):
             if used:
@@ -143,7 +146,7 @@ class BatchState:
         )
 
     def _biases(self, rows: list[int], lens: list[int]) -> tuple[list[int], list[int], list[float]] | None:
-        """Collect logit biases, and stop tokens that ``min_tokens`` still forbids."""
+        """Collect logit biases, stop tokens that ``min_tokens`` still forbids, and tokens that end a long thinking."""
         index: list[int] = []
         tokens: list[int] = []
         values: list[float] = []
@@ -159,7 +162,23 @@ class BatchState:
                     index += [i] * len(admission.stop_token_ids)
                     tokens += admission.stop_token_ids
                     values += [-float("inf")] * len(admission.stop_token_ids)
+            if row in self._rows_with_thinking and (forced := self._forced_token(row, length)) is not None:
+                index.append(i)
+                tokens.append(forced)
+                values.append(FORCING_BIAS)
         return (index, tokens, values) if index else None
+
+    def _forced_token(self, row: int, length: int) -> int | None:
+        """Return the token that a thinking budget demands next; rows that have done thinking are looked at no more."""
+        admission = self._admitted(row)
+        budget = admission.sampling_params.thinking
+        if budget is None or budget.num_tokens > length - admission.prompt_len:
+            return None
+        output = self.token_ids[row, admission.prompt_len : length].tolist()
+        forced, goes_on = forced_token(budget, output)
+        if not goes_on:
+            self._rows_with_thinking.discard(row)
+        return forced
 
     def _num_logprobs(self, rows: list[int], params: list[SamplingParams]) -> list[int | None] | None:
         if self._rows_with_logprobs.isdisjoint(rows):

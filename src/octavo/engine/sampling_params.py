@@ -8,6 +8,7 @@ import math
 import msgspec
 
 from octavo.engine.structured.params import StructuredOutputsParams
+from octavo.engine.thinking import ThinkingBudget
 from octavo.errors import RequestError
 
 MAX_LOGPROBS = 20
@@ -51,6 +52,7 @@ class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):
         skip_special_tokens: leave special tokens out of the text.
         output_kind: cumulative, delta or final-only outputs.
         structured_outputs: the form that the output must have (a JSON Schema, say); None for free text.
+        thinking: bound on how long the model may think; None for no bound.
 
     Raises:
         RequestError: a value is out of range; ``param`` names the field.
@@ -76,6 +78,7 @@ class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):
     skip_special_tokens: bool = True
     output_kind: RequestOutputKind = RequestOutputKind.CUMULATIVE
     structured_outputs: StructuredOutputsParams | None = None
+    thinking: ThinkingBudget | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):

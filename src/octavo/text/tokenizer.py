@@ -91,6 +91,11 @@ class Tokenizer:
         text: str = self._backend.decode(list(token_ids), skip_special_tokens=skip_special_tokens)
         return text
 
+    def token_id(self, token: str) -> int | None:
+        """Return the id of a token by its name in the vocabulary; None if there is none of that name."""
+        token_id: int | None = self._backend.token_to_id(token)
+        return token_id
+
     def token_bytes(self, token_id: int) -> bytes:
         """Return the bytes that one token adds to a text; none for an id that the vocabulary lacks."""
         return self.pieces.token_bytes(token_id)

@@ -12,21 +12,24 @@ from msgspec import UNSET
 
 from octavo.api.disconnect import run_until_disconnect
 from octavo.api.json_body import read_body
+from octavo.api.openai.answer_format import settle_answer_format
+from octavo.api.openai.answer_reader import AnswerReader
 from octavo.api.openai.logprobs import chat_logprobs
 from octavo.api.openai.messages import template_messages
 from octavo.api.openai.requests import ChatCompletionRequest
 from octavo.api.openai.responses import (
-    AnswerMessage,
     ChatChoice,
     ChatChunk,
     ChatChunkChoice,
     ChatCompletion,
+    ChatFinishReason,
     Delta,
     Usage,
 )
 from octavo.api.openai.sampling import chat_sampling_params
 from octavo.api.openai.service import Generation, ModelService, new_id
 from octavo.api.openai.structured import field_of_structure
+from octavo.api.openai.tool_choice import demands_call
 from octavo.api.request_history import RequestStory
 from octavo.api.schema import operation
 from octavo.api.sse import EventStream, event
@@ -67,6 +70,7 @@ class ChatAnswer:
         self.story = RequestStory(self._id, model)
         self._created = int(time.time())
         self._generation: Generation
+        self._readers: list[AnswerReader]
 
     async def prepare(self) -> None:
         """Check the request and tokenize its messages.
@@ -84,6 +88,8 @@ class ChatAnswer:
             continue_final_message=body.continue_final_message,
             template_kwargs=body.chat_template_kwargs,
         )
+        form = settle_answer_format(body, self._service, token_ids, sampling_params)
+        self._readers = [AnswerReader(form, self._service.llm.tokenizer) for _ in range(body.n or 1)]
         self._generation = Generation(
             self._service,
             [token_ids],
@@ -92,7 +98,7 @@ class ChatAnswer:
             prompt_param="messages",
             priority=body.priority,
             cache_salt=body.cache_salt or "",
-            structure_param=field_of_structure(body),
+            structure_param="tools" if demands_call(body.tool_choice) else field_of_structure(body),
         )
 
     async def complete(self) -> ChatCompletion:
@@ -103,7 +109,7 @@ class ChatAnswer:
             created=self._created,
             model=self._model,
             choices=[self._choice(sequence) for sequence in output.outputs],
-            usage=self._generation.meter.usage(),
+            usage=self._usage(),
         )
 
     async def events(self) -> AsyncGenerator[bytes, None]:
@@ -118,14 +124,17 @@ class ChatAnswer:
                 if written:
                     yield written
         if self._body.includes_usage:
-            yield event(self._chunk([], self._generation.meter.usage()))
+            yield event(self._chunk([], self._usage()))
+
+    def _usage(self) -> Usage:
+        self._generation.meter.num_reasoning_tokens = sum(reader.num_reasoning_tokens for reader in self._readers)
+        return self._generation.meter.usage()
 
     def _choice(self, sequence: CompletionOutput) -> ChatChoice:
-        assert sequence.finish_reason in ("stop", "length")
         return ChatChoice(
             index=sequence.index,
-            message=AnswerMessage(sequence.text),
-            finish_reason=sequence.finish_reason,
+            message=self._readers[sequence.index].message(sequence),
+            finish_reason=self._finish_reason(sequence),
             logprobs=chat_logprobs(sequence, self._body.num_logprobs, self._service.llm.tokenizer),
             stop_reason=sequence.stop_reason,
         )
@@ -138,13 +147,22 @@ class ChatAnswer:
         written = []
         for sequence in output.outputs:
             logprobs = chat_logprobs(sequence, self._body.num_logprobs, self._service.llm.tokenizer)
-            if sequence.text or logprobs is not None:
-                delta = Delta(content=sequence.text)
+            deltas = self._readers[sequence.index].deltas(sequence)
+            if not deltas and logprobs is not None:
+                deltas = [Delta(content="")]
+            for delta in deltas:
                 written.append(event(self._chunk([ChatChunkChoice(sequence.index, delta, logprobs)])))
-            if sequence.finish_reason in ("stop", "length"):
-                end = ChatChunkChoice(sequence.index, Delta(), None, sequence.finish_reason, sequence.stop_reason)
+                logprobs = None
+            if sequence.finish_reason is not None:
+                reason = self._finish_reason(sequence)
+                end = ChatChunkChoice(sequence.index, Delta(), None, reason, sequence.stop_reason)
                 written.append(event(self._chunk([end])))
         return b"".join(written)
+
+    def _finish_reason(self, sequence: CompletionOutput) -> ChatFinishReason:
+        assert sequence.finish_reason in ("stop", "length")
+        has_calls = self._readers[sequence.index].num_calls > 0
+        return "tool_calls" if has_calls and sequence.finish_reason == "stop" else sequence.finish_reason
 
     def _chunk(self, choices: list[ChatChunkChoice], usage: Usage | None = None) -> ChatChunk:
         return ChatChunk(

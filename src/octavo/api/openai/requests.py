@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 from octavo.api.fields import NumTokens, Only, StrictModel, TokenId, request_error
 from octavo.api.openai.messages import Message, Tool
 from octavo.api.openai.structured import StructureFields
+from octavo.api.openai.tool_choice import ToolChoice, check_tool_choice
 from octavo.engine.sampling_params import MAX_LOGPROBS, MAX_NUM_SEQUENCES
 
 MAX_STOPS = 64
@@ -99,9 +100,7 @@ class ChatCompletionRequest(SamplingFields):
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
     tools: list[Tool] | None = None
-    tool_choice: Annotated[
-        Any, Only(values=("auto", "none"), instead="this version takes 'auto' and 'none': the model itself decides")
-    ] = None
+    tool_choice: ToolChoice | None = Field(None, description="By default 'auto' if there are tools.")
     add_generation_prompt: bool = True
     continue_final_message: bool = Field(False, description="Go on with the last message; not with the above.")
     chat_template_kwargs: TemplateKwargs | None = Field(None, description="Further variables for the chat template.")
@@ -116,7 +115,9 @@ class ChatCompletionRequest(SamplingFields):
     prompt_cache_key: str | None = Field(None, description="Accepted; prefixes are cached by content.")
     prompt_cache_options: dict[str, Any] | None = Field(None, description="Accepted; caching is automatic.")
     prompt_cache_retention: Literal["in_memory", "24h"] | None = Field(None, description="Accepted without effect.")
-    parallel_tool_calls: bool | None = Field(None, description="Accepted; the model itself decides.")
+    parallel_tool_calls: bool | None = Field(None, description="Whether an answer may have several tool calls.")
+    include_reasoning: bool = Field(True, description="Whether the answer has the model's reasoning, if it is known.")
+    thinking_token_budget: NumTokens | None = Field(None, description="Most tokens of reasoning; then it is ended.")
     prediction: dict[str, Any] | None = Field(None, description="Accepted; it could only change the speed.")
 
     modalities: Annotated[Any, Only(values=(["text"],), instead='this version gives ["text"] only')] = None
@@ -134,6 +135,11 @@ class ChatCompletionRequest(SamplingFields):
     def _check_logprobs(self) -> ChatCompletionRequest:
         if self.top_logprobs is not None and not self.logprobs:
             raise request_error("top_logprobs needs logprobs=true.", param="top_logprobs")
+        return self
+
+    @model_validator(mode="after")
+    def _check_tool_choice(self) -> ChatCompletionRequest:
+        check_tool_choice(self.tool_choice, self.tools or [])
         return self
 
     @property

@@ -8,12 +8,19 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 FinishReason = Literal["stop", "length"]
+ChatFinishReason = Literal["stop", "length", "tool_calls"]
 
 
 class PromptTokensDetails(msgspec.Struct):
     """Where prompt tokens came from."""
 
     cached_tokens: int
+
+
+class CompletionTokensDetails(msgspec.Struct):
+    """What completion tokens were for."""
+
+    reasoning_tokens: int
 
 
 class Usage(msgspec.Struct):
@@ -23,6 +30,7 @@ class Usage(msgspec.Struct):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails | UnsetType = UNSET
 
 
 class TopLogprob(msgspec.Struct):
@@ -49,12 +57,40 @@ class ChatLogprobs(msgspec.Struct):
     refusal: None = None
 
 
-class AnswerMessage(msgspec.Struct):
-    """The model's answer."""
+class CalledFunction(msgspec.Struct):
+    """Which function to call with what.
 
-    content: str
+    Attributes:
+        arguments: a JSON object, as text.
+    """
+
+    name: str
+    arguments: str
+
+
+class AnswerToolCall(msgspec.Struct):
+    """A call of a tool."""
+
+    id: str
+    function: CalledFunction
+    type: Literal["function"] = "function"
+
+
+class AnswerMessage(msgspec.Struct):
+    """The model's answer.
+
+    Attributes:
+        content: None if there are tool calls and nothing else.
+        reasoning_content, reasoning: the same under OpenRouter's and vLLM's names; there if the server tells reasoning
+            from answers.
+    """
+
+    content: str | None
     role: Literal["assistant"] = "assistant"
     refusal: None = None
+    tool_calls: list[AnswerToolCall] | UnsetType = UNSET
+    reasoning_content: str | UnsetType | None = UNSET
+    reasoning: str | UnsetType | None = UNSET
 
 
 class ChatChoice(msgspec.Struct):
@@ -62,7 +98,7 @@ class ChatChoice(msgspec.Struct):
 
     index: int
     message: AnswerMessage
-    finish_reason: FinishReason
+    finish_reason: ChatFinishReason
     logprobs: ChatLogprobs | None = None
     stop_reason: int | str | None = None
 
@@ -78,11 +114,30 @@ class ChatCompletion(msgspec.Struct, kw_only=True):
     usage: Usage
 
 
+class FunctionDelta(msgspec.Struct, omit_defaults=True):
+    """What is new in a call's function: its name with the call's beginning, then parts of the arguments."""
+
+    name: str | UnsetType = UNSET
+    arguments: str | UnsetType = UNSET
+
+
+class ToolCallDelta(msgspec.Struct, omit_defaults=True):
+    """What is new in one call; id and type come with its beginning."""
+
+    index: int
+    id: str | UnsetType = UNSET
+    type: Literal["function"] | UnsetType = UNSET
+    function: FunctionDelta | UnsetType = UNSET
+
+
 class Delta(msgspec.Struct, omit_defaults=True):
     """What is new in an answer."""
 
     role: Literal["assistant"] | UnsetType = UNSET
     content: str | UnsetType = UNSET
+    tool_calls: list[ToolCallDelta] | UnsetType = UNSET
+    reasoning_content: str | UnsetType = UNSET
+    reasoning: str | UnsetType = UNSET
 
 
 class ChatChunkChoice(msgspec.Struct):
@@ -91,7 +146,7 @@ class ChatChunkChoice(msgspec.Struct):
     index: int
     delta: Delta
     logprobs: ChatLogprobs | None = None
-    finish_reason: FinishReason | None = None
+    finish_reason: ChatFinishReason | None = None
     stop_reason: int | str | UnsetType | None = UNSET
 
 
