@@ -47,6 +47,9 @@ class EngineConfig(BaseModel):
         None,
         description="int8 and int4 quantize weights while loading; gptq and awq only confirm what a checkpoint is.",
     )
+    kv_cache_dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
+        "auto", description="Type of keys and values in the KV cache; 'auto' is that of the weights."
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="'auto' takes CUDA if there is a GPU.")
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of everything random in the engine.")
 

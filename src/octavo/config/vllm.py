@@ -53,7 +53,6 @@ NOT_YET = frozenset(
         "hf_overrides",
         "hf_token",
         "ignore_patterns",
-        "kv_cache_dtype",
         "kv_events_config",
         "kv_offloading_size",
         "kv_sharing_fast_prefill",

@@ -7,12 +7,11 @@ import torch
 from octavo.config.schema import ServerConfig
 from octavo.doctor.findings import Findings
 from octavo.engine import memory
-from octavo.engine.builder import choose_device, choose_dtype
+from octavo.engine.builder import choose_device, choose_dtype, choose_kv_cache_dtype, kv_cache_bytes_per_token
 from octavo.errors import ConfigError
 from octavo.models.config import ModelConfig
 from octavo.models.loading import weight_bytes
 from octavo.models.quantization.choice import choose_formats
-from octavo.plan.memory import kv_bytes_per_token
 
 
 def check_memory(config: ServerConfig, model_config: ModelConfig, findings: Findings) -> None:
@@ -41,12 +40,7 @@ def check_memory(config: ServerConfig, model_config: ModelConfig, findings: Find
             _kv_cache_budget(config, device, num_weight_bytes),
             config=config,
             max_model_len=min(config.max_model_len or longest, longest),
-            bytes_per_token=kv_bytes_per_token(
-                num_layers=model_config.num_hidden_layers,
-                num_kv_heads=model_config.num_key_value_heads,
-                head_dim=model_config.head_dim,
-                bytes_per_element=dtype.itemsize,
-            ),
+            bytes_per_token=kv_cache_bytes_per_token(model_config, choose_kv_cache_dtype(config.kv_cache_dtype, dtype)),
         )
 
 

@@ -97,7 +97,7 @@ class AsyncLLM:
         if self._metrics is not None:
             self._metrics.set_cache_config(
                 block_size=ready.block_size,
-                cache_dtype=ready.dtype,
+                cache_dtype=ready.kv_cache_dtype,
                 enable_prefix_caching=self.config.enable_prefix_caching,
                 gpu_memory_utilization=self.config.gpu_memory_utilization,
                 num_gpu_blocks=ready.num_blocks,

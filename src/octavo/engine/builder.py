@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from octavo.models.layers.decoder import CausalLM
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_KV_CACHE_DTYPES = {**_DTYPES, "int8": torch.int8}
 logger = logging.getLogger(__name__)
 
 
@@ -71,14 +72,10 @@ def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfi
         formats=formats,
         native=is_native,
     )
-    bytes_per_token = kv_bytes_per_token(
-        num_layers=model_config.num_hidden_layers,
-        num_kv_heads=model_config.num_key_value_heads,
-        head_dim=model_config.head_dim,
-        bytes_per_element=dtype.itemsize,
-    )
+    kv_cache_dtype = choose_kv_cache_dtype(config.kv_cache_dtype, dtype)
+    bytes_per_token = kv_cache_bytes_per_token(model_config, kv_cache_dtype)
     if device.type == "cuda":
-        budget = _profile_cuda(config, model, max_model_len, device, dtype)
+        budget = _profile_cuda(config, model, max_model_len, device, kv_cache_dtype)
     else:
         budget = memory.cpu_kv_cache_budget(config, _free_memory(device))
     num_blocks = memory.num_kv_blocks(
@@ -90,7 +87,7 @@ def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfi
         num_blocks,
         config.block_size,
         device,
-        str(dtype).removeprefix("torch."),
+        _name(kv_cache_dtype),
     )
     runner = Runner(
         model,
@@ -99,7 +96,7 @@ def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfi
         max_num_seqs=config.max_num_seqs,
         max_model_len=max_model_len,
         device=device,
-        dtype=dtype,
+        dtype=kv_cache_dtype,
     )
     kv_cache = KVCacheManager(num_blocks, config.block_size, enable_prefix_caching=config.enable_prefix_caching)
     scheduler = Scheduler(
@@ -113,7 +110,8 @@ def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfi
         block_size=config.block_size,
         max_model_len=max_model_len,
         device=str(device),
-        dtype=str(dtype).removeprefix("torch."),
+        dtype=_name(dtype),
+        kv_cache_dtype=_name(kv_cache_dtype),
         quantization=formats.method,
     )
     grammars = GrammarCompiler(lambda: grammar_vocabulary(read_tokenizer(config, directory), model_config.vocab_size))
@@ -141,6 +139,26 @@ def choose_dtype(name: str, checkpoint_dtype: str, device: torch.device) -> torc
     if name == "auto":
         name = "float32" if device.type == "cpu" and not has_native() else checkpoint_dtype
     return _DTYPES[name]
+
+
+def choose_kv_cache_dtype(name: str, dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype for a ``kv_cache_dtype`` setting; ``auto`` is that of the weights."""
+    return dtype if name == "auto" else _KV_CACHE_DTYPES[name]
+
+
+def kv_cache_bytes_per_token(config: ModelConfig, dtype: torch.dtype) -> int:
+    """Return the bytes that a token takes in a KV cache of such a type."""
+    return kv_bytes_per_token(
+        num_layers=config.num_hidden_layers,
+        num_kv_heads=config.num_key_value_heads,
+        head_dim=config.head_dim,
+        bytes_per_element=dtype.itemsize,
+        bytes_per_scale=torch.float32.itemsize if dtype is torch.int8 else 0,
+    )
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _prepare_cpu(num_threads: int | None) -> None:

@@ -161,6 +161,7 @@ class EngineReady(msgspec.Struct, tag="ready", omit_defaults=True):
     max_model_len: int
     device: str
     dtype: str
+    kv_cache_dtype: str
     quantization: str | None = None
     load_seconds: float = 0.0
 

@@ -26,6 +26,7 @@ class Runner:
 
     Args:
         num_blocks: blocks that the scheduler hands out; one more is allocated for padding.
+        dtype: of the KV cache.
     """
 
     def __init__(
@@ -111,9 +112,4 @@ def allocate_kv_caches(
 ) -> list[LayerKVCache]:
     """Allocate the KV cache of every layer, with the padding block 0 on top of ``num_blocks``."""
     shape = (num_blocks + 1, block_size, model.num_kv_heads, model.head_dim)
-    return [
-        LayerKVCache(
-            key=torch.empty(shape, dtype=dtype, device=device), value=torch.empty(shape, dtype=dtype, device=device)
-        )
-        for _ in range(model.config.num_hidden_layers)
-    ]
+    return [LayerKVCache.allocate(shape, dtype, device) for _ in range(model.config.num_hidden_layers)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -16,12 +18,29 @@ class LayerKVCache:
     """The paged KV cache of one layer.
 
     Attributes:
-        key, value: ``[num_blocks, block_size, num_kv_heads, head_dim]``, in the model's dtype. Block 0 is never given
-            to a request: padding points at it.
+        key, value: ``[num_blocks, block_size, num_kv_heads, head_dim]``. Block 0 is never given to a request: padding
+            points at it.
+        key_scales, value_scales: ``[num_blocks, block_size, num_kv_heads]`` float32 beside keys and values of int8.
     """
 
     key: Tensor
     value: Tensor
+    key_scales: Tensor | None = None
+    value_scales: Tensor | None = None
+
+    @classmethod
+    def allocate(cls, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device) -> LayerKVCache:
+        """Return a cache of the given shape of keys, whose memory is reserved but not yet written."""
+        parts = [torch.empty(shape, dtype=dtype, device=device) for _ in range(2)]
+        if dtype is torch.int8:
+            parts += [torch.empty(shape[:3], dtype=torch.float32, device=device) for _ in range(2)]
+        return cls(*parts)
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that the cache takes."""
+        parts = (self.key, self.value, self.key_scales, self.value_scales)
+        return sum(part.nbytes for part in parts if part is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,8 +53,8 @@ def _reasons(deployment: Deployment, found: Fit) -> Iterator[str]:
             yield f"--{name.replace('_', '-')} {value}: {refusal}"
     if deployment.is_served and deployment.shape.quantization_config and deployment.wanted_quantization is None:
         yield "This version loads no quantized checkpoints; serve the original one."
-    if deployment.kv_cache_dtype != "auto" and "kv_cache_dtype" not in EngineConfig.model_fields:
-        yield f"--kv-cache-dtype {deployment.kv_cache_dtype}: this version keeps the KV cache in the model's type."
+    if deployment.kv_cache_dtype == "fp8":
+        yield "--kv-cache-dtype fp8: this version keeps the KV cache in 32 or 16 bits or in int8."
     if deployment.num_replicas > 1:
         yield (
             f"The command starts one of {deployment.num_replicas} replicas. Start it once for each, with "

@@ -67,6 +67,8 @@ class SelfAttention(nn.Module):
             None if self.q_norm is None else self.q_norm.weight,
             None if self.k_norm is None else self.k_norm.weight,
             self.norm_eps,
+            key_scales=kv_cache.key_scales,
+            value_scales=kv_cache.value_scales,
         )
         attended = kernels.paged_attention(
             query,
@@ -79,6 +81,8 @@ class SelfAttention(nn.Module):
             context.seq_lens_host,
             self.scale,
             self.sliding_window,
+            key_scales=kv_cache.key_scales,
+            value_scales=kv_cache.value_scales,
         )
         output: Tensor = self.o_proj(attended.flatten(1))
         return output
