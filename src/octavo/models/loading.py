@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from octavo.models.config import ModelConfig
 from octavo.models.gguf.blocks import iterate_gguf
 from octavo.models.layers.decoder import CausalLM
+from octavo.models.layers.encoder import Encoder
+from octavo.models.layers.layer_norm import LayerNorm
 from octavo.models.layers.parameters import Placement
 from octavo.models.layers.rms_norm import RMSNorm
 from octavo.models.quantization.base import LinearWeight
@@ -43,12 +45,19 @@ def load_model(
         ModelError: the architecture is not supported, or the checkpoint is missing, broken or does not fit.
     """
     model = _build(config, dtype, device, formats)
+    fill_model(model, _iterate_tensors(directory, config, dtype), device, load_format=load_format, seed=seed)
+    return model.eval()
+
+
+def fill_model(
+    model: CausalLM | Encoder, tensors: Iterator[tuple[str, Tensor]], device: torch.device, *, load_format: str, seed: int
+) -> None:
+    """Give a model the tensors of a checkpoint, or random ones for dummy weights; errors as in ``load_model``."""
     with torch.no_grad():
         if load_format == "dummy":
             _fill_with_noise(model, seed)
         else:
-            load_weights(model, _iterate_tensors(directory, config, dtype), device)
-    return model.eval()
+            load_weights(model, tensors, device)
 
 
 def _iterate_tensors(path: Path, config: ModelConfig, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
@@ -70,16 +79,17 @@ def _build(config: ModelConfig, dtype: torch.dtype, device: torch.device, format
     return model_class(config.architecture)(config, placement)
 
 
-def _fill_with_noise(model: CausalLM, seed: int) -> None:
+def _fill_with_noise(model: CausalLM | Encoder, seed: int) -> None:
     """Draw weights in the order of the modules, apart from torch's own random state; norms are 1."""
-    generator = torch.Generator(model.embed_tokens.weight.device).manual_seed(seed)
+    generator = torch.Generator(next(model.parameters()).device).manual_seed(seed)
     filled: set[nn.Parameter] = set()
     for module in model.modules():
         parameters = set(module.parameters())
         if parameters <= filled:
             continue  # a tied head, or the parts of a weight that is filled as a whole
-        if isinstance(module, RMSNorm):
-            module.weight.fill_(1.0)
+        if isinstance(module, RMSNorm | LayerNorm):
+            for name, parameter in module.named_parameters():
+                parameter.fill_(1.0 if name == "weight" else 0.0)
         elif isinstance(module, LinearWeight):
             module.fill_with_noise(_DUMMY_STD, generator)
         else:
