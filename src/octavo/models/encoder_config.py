@@ -188,7 +188,9 @@ def _score_function(fields: ConfigFields) -> str:
     name = name or fields.raw("sbert_ce_default_activation_function") or "Sigmoid"
     function = {"Sigmoid": "sigmoid", "Identity": "identity"}.get(str(name).rpartition(".")[2])
     if function is None:
-        raise ModelError(f"{fields.source}: the scores' activation {name!r} is not supported: Sigmoid and Identity are.")
+        raise ModelError(
+            f"{fields.source}: the scores' activation {name!r} is not supported: Sigmoid and Identity are."
+        )
     return function
 
 

@@ -50,7 +50,12 @@ def load_model(
 
 
 def fill_model(
-    model: CausalLM | Encoder, tensors: Iterator[tuple[str, Tensor]], device: torch.device, *, load_format: str, seed: int
+    model: CausalLM | Encoder,
+    tensors: Iterator[tuple[str, Tensor]],
+    device: torch.device,
+    *,
+    load_format: str,
+    seed: int,
 ) -> None:
     """Give a model the tensors of a checkpoint, or random ones for dummy weights; errors as in ``load_model``."""
     with torch.no_grad():

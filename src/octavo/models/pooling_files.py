@@ -49,8 +49,8 @@ def read_model_kind(directory: Path, runner: Runner) -> ModelKind:
     if architecture is not None:
         if runner == "generate":
             raise ConfigError(
-                f"runner=generate was asked for, but {architecture} is an encoder, which makes vectors or scores. Leave "
-                "the setting out, or use a model that generates."
+                f"runner=generate was asked for, but {architecture} is an encoder, which makes vectors or scores. "
+                "Leave the setting out, or use a model that generates."
             )
         config = read_encoder_config(directory, architecture)
         if config.is_cross_encoder:

@@ -1,4 +1,4 @@
-"""BERT (arXiv:1810.04805), and the many embedding models and cross-encoders of its shape, such as MiniLM, BGE and E5."""
+"""BERT (arXiv:1810.04805), and embedding models and cross-encoders of its shape, such as MiniLM, BGE and E5."""
 
 from __future__ import annotations
 

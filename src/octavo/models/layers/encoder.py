@@ -109,10 +109,10 @@ def attend_to_all(qkv: Tensor, groups: Sequence[tuple[int, int]], head_dim: int)
     Returns:
         ``[num_tokens, hidden_size]``.
     """
-    parts = qkv.unflatten(-1, (3, -1, head_dim))
+    sizes = [count * length for count, length in groups]
     outputs = []
-    for (count, length), tokens in zip(groups, parts.split([n * size for n, size in groups]), strict=True):
-        query, key, value = tokens.unflatten(0, (count, length)).permute(2, 0, 3, 1, 4)
+    for (count, length), tokens in zip(groups, torch.split(qkv, sizes), strict=True):
+        query, key, value = tokens.view(count, length, 3, -1, head_dim).permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(query, key, value)
         outputs.append(attended.transpose(1, 2).reshape(count * length, -1))
     return torch.cat(outputs) if len(outputs) > 1 else outputs[0]

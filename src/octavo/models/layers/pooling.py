@@ -22,8 +22,8 @@ def pool(hidden: Tensor, groups: Sequence[tuple[int, int]], pooling_type: Poolin
         ``[num_seqs, hidden_size]`` float32.
     """
     pooled = []
-    for (count, length), part in zip(groups, hidden.split([n * size for n, size in groups]), strict=True):
-        tokens = part.unflatten(0, (count, length))
+    for (count, length), part in zip(groups, torch.split(hidden, [n * size for n, size in groups]), strict=True):
+        tokens = part.view(count, length, -1)
         match pooling_type:
             case "cls":
                 pooled.append(tokens[:, 0].float())
