@@ -230,10 +230,11 @@ class AsyncLLM:
         if limit is None:
             return
         if num_new > self.config.max_num_seqs + limit:
+            what, param = ("n", "n") if self.pooler is None else ("number of texts", "prompt")
             raise RequestError(
-                f"{'n' if self.pooler is None else 'number of texts'}={num_new} is more than this engine ever holds at a "
-                f"time: {self.config.max_num_seqs} running (max_num_seqs) and {limit} waiting (max_num_queued_reqs)",
-                param="n" if self.pooler is None else "prompt",
+                f"{what}={num_new} is more than this engine ever holds at a time: {self.config.max_num_seqs} running "
+                f"(max_num_seqs) and {limit} waiting (max_num_queued_reqs)",
+                param=param,
             )
         is_over_capacity = self.num_unfinished + num_new > self.config.max_num_seqs + limit
         num_waiting = self.stats.num_waiting

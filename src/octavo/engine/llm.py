@@ -243,7 +243,8 @@ class LLM:
     def _require_pooler(self) -> OfflinePooler:
         if self._pooler is None:
             raise RequestError(
-                f'{self.config.model} generates text: use generate() or chat(), or LLM(..., runner="pooling") for vectors'
+                f"{self.config.model} generates text: use generate() or chat(), or make vectors with "
+                'LLM(..., runner="pooling")'
             )
         return self._pooler
 
