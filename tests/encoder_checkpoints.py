@@ -1,4 +1,4 @@
-"""Small random encoders and cross-encoders made by transformers, with tokenizers and the files of sentence-transformers."""
+"""Small random encoders and cross-encoders made by transformers, with tokenizers and files of sentence-transformers."""
 
 from __future__ import annotations
 

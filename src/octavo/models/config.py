@@ -13,7 +13,7 @@ from pathlib import Path
 from octavo.errors import ModelError
 from octavo.models.config_fields import ConfigFields
 from octavo.models.quantization.checkpoint_config import CheckpointQuantization, read_quantization
-from octavo.models.registry import unsupported_architecture
+from octavo.models.registry import ENCODER_ARCHITECTURES, unsupported_architecture
 from octavo.models.rope_config import RopeConfig, read_rope
 
 _ACTIVATIONS = {"silu": "silu", "swish": "silu"}
@@ -87,6 +87,10 @@ def _architecture(fields: ConfigFields) -> str:
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise fields.error("architectures", f"a list with one of {', '.join(_READERS)}")
     supported = [name for name in names if name in _READERS or name in _BARE_DECODERS]
+    if not supported and names[0] in ENCODER_ARCHITECTURES:
+        raise ModelError(
+            f"{fields.source}: {names[0]} is an encoder, which makes vectors or scores and generates no text."
+        )
     if not supported:
         raise unsupported_architecture(names[0])
     return str(supported[0])
