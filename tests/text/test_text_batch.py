@@ -31,9 +31,9 @@ def test_pairs_and_texts_are_those_of_transformers(directory: Path, first: str, 
     oracle = _oracle(directory)
     ours = _ours(directory).encode_texts([(first, second), first], max_tokens=max_tokens)
     for tokenized, arguments in zip(ours, [(first, second), (first,)], strict=True):
-        expected = oracle(*arguments, truncation="longest_first", max_length=max_tokens)
-        assert tokenized.token_ids == expected["input_ids"]
-        types = expected.get("token_type_ids", [0] * len(tokenized.token_ids))
+        expected = oracle(*([text] for text in arguments), truncation="longest_first", max_length=max_tokens)
+        assert tokenized.token_ids == expected["input_ids"][0]
+        types = expected.get("token_type_ids", [[0] * len(tokenized.token_ids)])[0]
         assert (tokenized.type_ids or [0] * len(tokenized.token_ids)) == types
 
 

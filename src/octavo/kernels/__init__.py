@@ -24,6 +24,7 @@ __all__ = [
     "rms_norm",
     "rotary_write_kv",
     "silu_and_mul",
+    "varlen_attention",
 ]
 
 P = ParamSpec("P")
@@ -50,6 +51,7 @@ rms_norm = _operation("rms_norm", reference.rms_norm, cpu.rms_norm)
 silu_and_mul = _operation("silu_and_mul", reference.silu_and_mul, cpu.silu_and_mul)
 rotary_write_kv = _operation("rotary_write_kv", reference.rotary_write_kv, cpu.rotary_write_kv)
 paged_attention = _operation("paged_attention", reference.paged_attention, cpu.paged_attention)
+varlen_attention = _operation("varlen_attention", reference.varlen_attention, cpu.varlen_attention)
 int8_linear = Operation("int8_linear", [Implementation("reference", reference.int8_linear)])
 int4_linear = Operation("int4_linear", [Implementation("reference", reference.int4_linear)])
 int8_groups_linear = Operation("int8_groups_linear", [Implementation("reference", reference.int8_groups_linear)])
@@ -62,6 +64,7 @@ def describe() -> list[KernelRow]:
         *rows_of(silu_and_mul),
         *rows_of(rotary_write_kv),
         *rows_of(paged_attention),
+        *rows_of(varlen_attention),
         *rows_of(int8_linear),
         *rows_of(int4_linear),
         *rows_of(int8_groups_linear),

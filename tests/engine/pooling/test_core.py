@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo.engine.pooling.core import PoolingCore
@@ -26,6 +26,7 @@ def request(name: str, num_tokens: int) -> PoolingRequest:
     return PoolingRequest(name, [7] * num_tokens)
 
 
+@settings(max_examples=50)
 @given(lengths=st.lists(st.integers(1, 50), max_size=40), max_num_seqs=st.integers(1, 8), budget=st.integers(1, 60))
 def test_each_request_is_computed_once_in_order_within_the_budget(
     lengths: list[int], max_num_seqs: int, budget: int

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from octavo import kernels
 from octavo.models.encoder_config import EncoderConfig
 from octavo.models.layers.embedding import Embedding
 from octavo.models.layers.layer_norm import LayerNorm
@@ -83,7 +84,7 @@ class EncoderLayer(nn.Module):
 
     def forward(self, hidden: Tensor, batch: EncoderBatch) -> Tensor:
         """``[num_tokens, hidden_size]`` to the same."""
-        attended = attend_to_all(self.qkv(hidden), batch.groups, self.head_dim)
+        attended = kernels.varlen_attention(self.qkv(hidden), batch.groups, self.head_dim)
         hidden = self.attention_norm(self.output(attended).add_(hidden))
         output: Tensor = self.output_norm(self.down(self.activation(self.up(hidden))).add_(hidden))
         return output
@@ -97,25 +98,6 @@ class EncoderLayer(nn.Module):
         yield from self.up.checkpoint_tensors(f"{name}.{names.up}")
         yield from self.down.checkpoint_tensors(f"{name}.{names.down}")
         yield from self.output_norm.checkpoint_tensors(f"{name}.{names.output_norm}")
-
-
-def attend_to_all(qkv: Tensor, groups: Sequence[tuple[int, int]], head_dim: int) -> Tensor:
-    """Let each token attend to all tokens of its sequence.
-
-    Args:
-        qkv: ``[num_tokens, 3 * hidden_size]``: query, key and value of each token.
-        groups: ``(number of sequences, their length)`` in the order of the tokens.
-
-    Returns:
-        ``[num_tokens, hidden_size]``.
-    """
-    sizes = [count * length for count, length in groups]
-    outputs = []
-    for (count, length), tokens in zip(groups, torch.split(qkv, sizes), strict=True):
-        query, key, value = tokens.view(count, length, 3, -1, head_dim).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(query, key, value)
-        outputs.append(attended.transpose(1, 2).reshape(count * length, -1))
-    return torch.cat(outputs) if len(outputs) > 1 else outputs[0]
 
 
 class ScoreHead(nn.Module):

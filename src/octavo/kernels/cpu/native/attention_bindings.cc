@@ -2,6 +2,7 @@
 
 #include "elementwise.h"
 #include "paged_attention.h"
+#include "varlen_attention.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -31,6 +32,18 @@ void bind_paged_attention(nb::module_& m) {
         "query"_a, "query_stride"_a, "output"_a, "num_heads"_a, "keys"_a, "values"_a, "kv_type"_a, "num_kv_heads"_a,
         "head_dim"_a, "block_size"_a, "block_tables"_a, "table_stride"_a, "query_starts"_a, "seq_lens"_a, "num_seqs"_a,
         "scale"_a, "window"_a, Released());
+}
+
+void bind_varlen_attention(nb::module_& m) {
+    m.def(
+        "varlen_attention",
+        [](uintptr_t qkv, int64_t qkv_stride, uintptr_t starts, int64_t num_seqs, int64_t num_heads, int64_t head_dim,
+           float scale, uintptr_t output) {
+            varlen_attention({at<const float>(qkv), qkv_stride, at<const int64_t>(starts), num_seqs, num_heads, head_dim,
+                              scale, at<float>(output)});
+        },
+        "qkv"_a, "qkv_stride"_a, "starts"_a, "num_seqs"_a, "num_heads"_a, "head_dim"_a, "scale"_a, "output"_a,
+        Released());
 }
 
 void bind_elementwise(nb::module_& m) {
@@ -79,5 +92,6 @@ void bind_elementwise(nb::module_& m) {
 
 void bind_attention(nb::module_& m) {
     bind_paged_attention(m);
+    bind_varlen_attention(m);
     bind_elementwise(m);
 }
