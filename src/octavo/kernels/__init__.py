@@ -17,11 +17,9 @@ from octavo.kernels.dispatch import Implementation, KernelRow, Operation, rows_o
 
 __all__ = [
     "describe",
-    "gelu",
     "int4_linear",
     "int8_groups_linear",
     "int8_linear",
-    "layer_norm",
     "paged_attention",
     "rms_norm",
     "rotary_write_kv",
@@ -54,8 +52,6 @@ silu_and_mul = _operation("silu_and_mul", reference.silu_and_mul, cpu.silu_and_m
 rotary_write_kv = _operation("rotary_write_kv", reference.rotary_write_kv, cpu.rotary_write_kv)
 paged_attention = _operation("paged_attention", reference.paged_attention, cpu.paged_attention)
 varlen_attention = _operation("varlen_attention", reference.varlen_attention, cpu.varlen_attention)
-layer_norm = _operation("layer_norm", reference.layer_norm, cpu.layer_norm)
-gelu = _operation("gelu", reference.gelu, cpu.gelu)
 int8_linear = Operation("int8_linear", [Implementation("reference", reference.int8_linear)])
 int4_linear = Operation("int4_linear", [Implementation("reference", reference.int4_linear)])
 int8_groups_linear = Operation("int8_groups_linear", [Implementation("reference", reference.int8_groups_linear)])
@@ -69,8 +65,6 @@ def describe() -> list[KernelRow]:
         *rows_of(rotary_write_kv),
         *rows_of(paged_attention),
         *rows_of(varlen_attention),
-        *rows_of(layer_norm),
-        *rows_of(gelu),
         *rows_of(int8_linear),
         *rows_of(int4_linear),
         *rows_of(int8_groups_linear),

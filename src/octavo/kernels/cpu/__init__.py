@@ -4,7 +4,6 @@ The native module is built when the package is installed, if there is a compiler
 a kernel to it is said in ``native/kernel.h``. Activations are float32 here; weights keep the type of the checkpoint.
 """
 
-from octavo.kernels.cpu.encoder_elementwise import gelu, layer_norm
 from octavo.kernels.cpu.linear import PackedWeight, embedding, linear, linear_silu_and_mul, pack
 from octavo.kernels.cpu.loading import NativeStatus, has_native, load_native, native_status
 from octavo.kernels.cpu.paged_attention import paged_attention
@@ -34,14 +33,12 @@ __all__ = [
     "QuantizedRows",
     "default_num_threads",
     "embedding",
-    "gelu",
     "has_native",
     "int4_linear",
     "int4_linear_silu_and_mul",
     "int8_embedding",
     "int8_linear",
     "int8_linear_silu_and_mul",
-    "layer_norm",
     "linear",
     "linear_silu_and_mul",
     "load_native",

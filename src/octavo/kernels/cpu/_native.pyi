@@ -92,17 +92,6 @@ def varlen_attention(
     scale: float,
     output: int,
 ) -> None: ...
-def layer_norm(
-    x: int,
-    residual: int,
-    num_rows: int,
-    size: int,
-    weight: int,
-    bias: int,
-    eps: float,
-    y: int,
-) -> None: ...
-def gelu(x: int, count: int, y: int) -> None: ...
 def rms_norm(
     x: int,
     x_stride: int,

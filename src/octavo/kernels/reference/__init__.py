@@ -1,8 +1,6 @@
 """Every kernel in plain torch: the meaning that faster versions are tested against."""
 
 from octavo.kernels.reference.apply_rotary import apply_rotary
-from octavo.kernels.reference.gelu import gelu
-from octavo.kernels.reference.layer_norm import layer_norm
 from octavo.kernels.reference.paged_attention import paged_attention
 from octavo.kernels.reference.quantized_linear import int4_linear, int8_groups_linear, int8_linear
 from octavo.kernels.reference.rms_norm import rms_norm
@@ -13,11 +11,9 @@ from octavo.kernels.reference.write_kv import write_kv
 
 __all__ = [
     "apply_rotary",
-    "gelu",
     "int4_linear",
     "int8_groups_linear",
     "int8_linear",
-    "layer_norm",
     "paged_attention",
     "rms_norm",
     "rotary_write_kv",

@@ -18,7 +18,7 @@ from octavo.models.layers.linear import Linear, MergedLinear
 from octavo.models.layers.parameters import CheckpointTensor, Placement
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu": kernels.gelu,
+    "gelu": F.gelu,
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
     "relu": F.relu,
 }
@@ -85,8 +85,8 @@ class EncoderLayer(nn.Module):
     def forward(self, hidden: Tensor, batch: EncoderBatch) -> Tensor:
         """``[num_tokens, hidden_size]`` to the same."""
         attended = kernels.varlen_attention(self.qkv(hidden), batch.groups, self.head_dim)
-        hidden = self.attention_norm(self.output(attended), hidden)
-        output: Tensor = self.output_norm(self.down(self.activation(self.up(hidden))), hidden)
+        hidden = self.attention_norm(self.output(attended).add_(hidden))
+        output: Tensor = self.output_norm(self.down(self.activation(self.up(hidden))).add_(hidden))
         return output
 
     def checkpoint_tensors(self, name: str) -> Iterator[CheckpointTensor]:

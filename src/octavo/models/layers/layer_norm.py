@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from octavo import kernels
 from octavo.models.layers.parameters import CheckpointTensor, Placement
 
 
@@ -19,9 +19,9 @@ class LayerNorm(nn.Module):
         self.weight = placement.parameter(size)
         self.bias = placement.parameter(size)
 
-    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """Return the normalised ``x + residual``, of the shape of ``x``: ``[num_tokens, size]``."""
-        return kernels.layer_norm(x, self.weight, self.bias, self.eps, residual)
+    def forward(self, x: Tensor) -> Tensor:
+        """``[..., size]`` to the same."""
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
 
     def checkpoint_tensors(self, name: str) -> Iterator[CheckpointTensor]:
         """Declare scale and shift."""

@@ -1,7 +1,6 @@
 #include "attention_bindings.h"
 
 #include "elementwise.h"
-#include "encoder_elementwise.h"
 #include "paged_attention.h"
 #include "varlen_attention.h"
 
@@ -45,21 +44,6 @@ void bind_varlen_attention(nb::module_& m) {
         },
         "qkv"_a, "qkv_stride"_a, "starts"_a, "num_seqs"_a, "num_heads"_a, "head_dim"_a, "scale"_a, "output"_a,
         Released());
-}
-
-void bind_encoder_elementwise(nb::module_& m) {
-    m.def(
-        "layer_norm",
-        [](uintptr_t x, uintptr_t residual, int64_t num_rows, int64_t size, uintptr_t weight, uintptr_t bias, float eps,
-           uintptr_t y) {
-            layer_norm({at<const float>(x), at<const float>(residual), num_rows, size, at<const float>(weight),
-                        at<const float>(bias), eps, at<float>(y)});
-        },
-        "x"_a, "residual"_a, "num_rows"_a, "size"_a, "weight"_a, "bias"_a, "eps"_a, "y"_a, Released());
-    m.def(
-        "gelu",
-        [](uintptr_t x, int64_t count, uintptr_t y) { gelu({at<const float>(x), count, at<float>(y)}); }, "x"_a,
-        "count"_a, "y"_a, Released());
 }
 
 void bind_elementwise(nb::module_& m) {
@@ -109,6 +93,5 @@ void bind_elementwise(nb::module_& m) {
 void bind_attention(nb::module_& m) {
     bind_paged_attention(m);
     bind_varlen_attention(m);
-    bind_encoder_elementwise(m);
     bind_elementwise(m);
 }
