@@ -38,8 +38,6 @@ def test_table_names_each_operation_with_what_it_runs_on() -> None:
         "rotary_write_kv",
         "paged_attention",
         "varlen_attention",
-        "layer_norm",
-        "gelu",
         "int8_linear",
         "int4_linear",
         "int8_groups_linear",
