@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from octavo.engine.async_llm import AsyncLLM
     from octavo.engine.llm import LLM
     from octavo.engine.outputs import CompletionOutput, RequestOutput
+    from octavo.engine.pooling.outputs import EmbeddingRequestOutput, PoolingRequestOutput, ScoringRequestOutput
+    from octavo.engine.pooling.params import PoolingParams
     from octavo.engine.sampling_params import SamplingParams
     from octavo.engine.structured.params import StructuredOutputsParams
 
@@ -21,8 +23,12 @@ __all__ = [
     "LLM",
     "AsyncLLM",
     "CompletionOutput",
+    "EmbeddingRequestOutput",
+    "PoolingParams",
+    "PoolingRequestOutput",
     "RequestOutput",
     "SamplingParams",
+    "ScoringRequestOutput",
     "StructuredOutputsParams",
     "__version__",
 ]
@@ -31,7 +37,11 @@ _HOMES = {
     "LLM": "octavo.engine.llm",
     "AsyncLLM": "octavo.engine.async_llm",
     "CompletionOutput": "octavo.engine.outputs",
+    "EmbeddingRequestOutput": "octavo.engine.pooling.outputs",
+    "PoolingParams": "octavo.engine.pooling.params",
+    "PoolingRequestOutput": "octavo.engine.pooling.outputs",
     "RequestOutput": "octavo.engine.outputs",
+    "ScoringRequestOutput": "octavo.engine.pooling.outputs",
     "SamplingParams": "octavo.engine.sampling_params",
     "StructuredOutputsParams": "octavo.engine.structured.params",
 }

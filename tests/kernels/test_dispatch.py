@@ -38,6 +38,7 @@ def test_table_names_each_operation_with_what_it_runs_on() -> None:
         "gelu_tanh_and_mul",
         "rotary_write_kv",
         "paged_attention",
+        "varlen_attention",
         "int8_linear",
         "int4_linear",
         "int8_groups_linear",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
@@ -18,6 +18,7 @@ from octavo.api.metrics import metrics_router, server_registry
 from octavo.api.middleware import Authentication, BodyLimit, ReadinessGate, RequestContext
 from octavo.api.openai.chat import chat_router
 from octavo.api.openai.completions import completion_router
+from octavo.api.openai.embeddings import EmbeddingList, EmbeddingRequest, embedding_router
 from octavo.api.openai.models import models_router
 from octavo.api.openai.requests import ChatCompletionRequest, CompletionRequest
 from octavo.api.openai.responses import ChatChunk, ChatCompletion, Completion, ModelCard, ModelList
@@ -32,6 +33,8 @@ from octavo.api.ops import (
     health_router,
     tokenizer_router,
 )
+from octavo.api.other_models import refusing_router
+from octavo.api.ranking import Ranking, RerankRequest, ScoreList, ScoreRequest, ranking_router
 from octavo.api.readiness import Readiness
 from octavo.api.requests import requests_router
 from octavo.api.schema import describe
@@ -82,8 +85,7 @@ def create_app(
         redoc_url=None,
     )
     routers = (
-        chat_router(service),
-        completion_router(service),
+        *_model_routers(service),
         models_router(service),
         tokenizer_router(service),
         health_router(readiness),
@@ -94,9 +96,13 @@ def create_app(
         app.include_router(router)
     describe(
         app,
-        [ChatCompletionRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest],
+        [
+            *(ChatCompletionRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest),
+            *(EmbeddingRequest, RerankRequest, ScoreRequest),
+        ],
         [
             *(ChatCompletion, ChatChunk, Completion, ModelList, ModelCard),
+            *(EmbeddingList, Ranking, ScoreList),
             *(Tokens, DetokenizedPrompt, Status, Version, RequestList, Timeline),
         ],
     )
@@ -108,6 +114,19 @@ def create_app(
     paths = [route.path for router in routers for route in router.routes if isinstance(route, Route)]
     app.add_middleware(CountRequests, metrics=http_metrics, routes=paths)
     return app
+
+
+def _model_routers(service: ModelService) -> tuple[APIRouter, ...]:
+    """Return the routes that the model is for, and those that say that it is not for them."""
+    pooler = service.llm.pooler
+    if pooler is None:
+        return chat_router(service), completion_router(service), refusing_router(service.names[0], generates=True)
+    is_cross_encoder = pooler.builder.is_cross_encoder
+    return (
+        embedding_router(service, is_cross_encoder=is_cross_encoder),
+        ranking_router(service, is_cross_encoder=is_cross_encoder),
+        refusing_router(service.names[0], generates=False),
+    )
 
 
 def _add_middleware(app: FastAPI, readiness: Readiness, config: ServerConfig) -> None:

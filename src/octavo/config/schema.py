@@ -36,6 +36,9 @@ class EngineConfig(BaseModel):
     model: str = Field(MODEL_IN_THE_BOX, description="Local directory, hub name, or the model in the box.")
     tokenizer: str | None = Field(None, description="Directory or hub name of the tokenizer, if not the model's own.")
     revision: str | None = Field(None, description="Hub revision (branch, tag or commit) of the model.")
+    runner: Literal["auto", "generate", "pooling"] = Field(
+        "auto", description="Generate text, or make vectors and scores; 'auto' is what the model's files are for."
+    )
     load_format: Literal["auto", "safetensors", "dummy"] = Field(
         "auto", description="'dummy' makes seeded random weights from config.json alone."
     )

@@ -91,7 +91,6 @@ NOT_YET = frozenset(
         "root_path",
         "rope_scaling",
         "rope_theta",
-        "runner",
         "scheduler_cls",
         "scheduler_delay_factor",
         "skip_tokenizer_init",

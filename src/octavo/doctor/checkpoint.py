@@ -12,6 +12,8 @@ from octavo.doctor.findings import Findings
 from octavo.errors import ModelError
 from octavo.models.config import ModelConfig
 from octavo.models.layers.parameters import Placement
+from octavo.models.pooling_files import ModelKind
+from octavo.models.pooling_loading import build_pooling_model, own_names
 from octavo.models.quantization.choice import UNQUANTIZED
 from octavo.models.registry import model_class
 from octavo.models.weights import checkpoint_files, load_weights
@@ -33,7 +35,7 @@ _DTYPES = {
 }
 
 
-def check_checkpoint(directory: Path, config: ModelConfig, findings: Findings) -> None:
+def check_checkpoint(directory: Path, kind: ModelKind, findings: Findings) -> None:
     """Load the tensors' headers into a model that has shapes but no memory, as a server loads the tensors.
 
     Of a quantised checkpoint, packed tensors can be checked only by unpacking them, which is left to the server;
@@ -41,6 +43,7 @@ def check_checkpoint(directory: Path, config: ModelConfig, findings: Findings) -
     """
     if directory.is_file():
         return
+    config = kind.config
     if config.quantization is not None:
         findings.not_checked("weights", f"{config.quantization.method} tensors are checked when they are loaded")
         return
@@ -50,9 +53,17 @@ def check_checkpoint(directory: Path, config: ModelConfig, findings: Findings) -
         for problem in broken:
             findings.error("weights", problem)
         if not broken:
-            placement = Placement(torch.float32, _META, linear_format=UNQUANTIZED.linear, head_format=UNQUANTIZED.head)
-            model = model_class(config.architecture)(config, placement)
-            load_weights(model, (tensor for path in files for tensor in _headers(path)), _META)
+            tensors = (tensor for path in files for tensor in _headers(path))
+            if kind.pooling is None and isinstance(config, ModelConfig):
+                placement = Placement(
+                    torch.float32, _META, linear_format=UNQUANTIZED.linear, head_format=UNQUANTIZED.head
+                )
+                load_weights(model_class(config.architecture)(config, placement), tensors, _META)
+            else:
+                pooling_model = build_pooling_model(
+                    config, dtype=torch.float32, device=_META, formats=UNQUANTIZED, native=False
+                )
+                load_weights(pooling_model, own_names(config, tensors), _META)
 
 
 def _problem_of_file(path: Path) -> str | None:

@@ -11,10 +11,12 @@ from octavo.engine.builder import choose_device, choose_dtype, choose_kv_cache_d
 from octavo.errors import ConfigError
 from octavo.models.config import ModelConfig
 from octavo.models.loading import weight_bytes
+from octavo.models.pooling_files import ModelKind
+from octavo.models.pooling_loading import pooling_weight_bytes
 from octavo.models.quantization.choice import choose_formats
 
 
-def check_memory(config: ServerConfig, model_config: ModelConfig, findings: Findings) -> None:
+def check_memory(config: ServerConfig, kind: ModelKind, findings: Findings) -> None:
     """Check the device, and what is free on it against what the engine will need.
 
     The activations of a GPU are measured only when the engine starts. Here they count as nothing, so what does not fit
@@ -25,11 +27,17 @@ def check_memory(config: ServerConfig, model_config: ModelConfig, findings: Find
     except ConfigError as error:
         findings.error("device", str(error))
         return
+    model_config = kind.config
     dtype = choose_dtype(config.dtype, model_config.dtype, device)
     try:
         formats = choose_formats(config.quantization, model_config.quantization)
     except ConfigError as error:
         findings.error("quantization", str(error))
+        return
+    if kind.pooling is not None or not isinstance(model_config, ModelConfig):
+        with findings.catching("memory"):
+            num_bytes = pooling_weight_bytes(model_config, dtype=dtype, formats=formats)
+            memory.check_weights_fit(num_bytes, _free_bytes(device), device.type)
         return
     num_weight_bytes = weight_bytes(model_config, dtype=dtype, formats=formats)
     longest = model_config.default_max_model_len

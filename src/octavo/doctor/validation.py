@@ -36,9 +36,9 @@ def validate(settings: PartialConfig[ServerConfig], problems: Iterable[str] = ()
         return findings
     from octavo.doctor.model_check import check_model  # these load torch, which wrong settings need not wait for
 
-    model_config = check_model(config, findings)
-    if model_config is not None and not wrong & _OF_ENGINE_SIZE:
+    kind = check_model(config, findings)
+    if kind is not None and not wrong & _OF_ENGINE_SIZE:
         from octavo.doctor.memory_check import check_memory
 
-        check_memory(config, model_config, findings)
+        check_memory(config, kind, findings)
     return findings

@@ -56,10 +56,10 @@ def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfi
     device = choose_device(config.device)
     dtype = choose_dtype(config.dtype, model_config.dtype, device)
     if device.type == "cpu":
-        _prepare_cpu(config.cpu_threads)
+        prepare_cpu(config.cpu_threads)
     formats = choose_formats(config.quantization, model_config.quantization)
     num_weight_bytes = weight_bytes(model_config, dtype=dtype, formats=formats)
-    memory.check_weights_fit(num_weight_bytes, _free_memory(device), device.type)
+    memory.check_weights_fit(num_weight_bytes, free_memory(device), device.type)
     logger.info("weights: %s, %s", format_bytes(num_weight_bytes), formats.method or "not quantized")
     is_native = device.type == "cpu" and has_native()
     model = load_model(
@@ -77,7 +77,7 @@ def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfi
     if device.type == "cuda":
         budget = _profile_cuda(config, model, max_model_len, device, kv_cache_dtype)
     else:
-        budget = memory.cpu_kv_cache_budget(config, _free_memory(device))
+        budget = memory.cpu_kv_cache_budget(config, free_memory(device))
     num_blocks = memory.num_kv_blocks(
         budget, config=config, max_model_len=max_model_len, bytes_per_token=bytes_per_token
     )
@@ -161,7 +161,7 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _prepare_cpu(num_threads: int | None) -> None:
+def prepare_cpu(num_threads: int | None) -> None:
     """Give torch and the native kernels their threads; say so if there are no native kernels."""
     if num_threads is not None:
         torch.set_num_threads(num_threads)
@@ -177,7 +177,8 @@ def _prepare_cpu(num_threads: int | None) -> None:
         )
 
 
-def _free_memory(device: torch.device) -> int:
+def free_memory(device: torch.device) -> int:
+    """Return the bytes that can still be allocated on a device."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return memory.available_host_memory()

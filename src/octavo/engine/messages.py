@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from octavo.engine.pooling.messages import AddPoolingRequests, PooledVector
 from octavo.engine.sampling_params import SamplingParams
 
 
@@ -72,7 +73,7 @@ class Shutdown(msgspec.Struct, tag="shutdown"):
     """End the engine process, now."""
 
 
-ClientMessage = AddRequests | AbortRequests | ResetPrefixCache | Shutdown
+ClientMessage = AddRequests | AddPoolingRequests | AbortRequests | ResetPrefixCache | Shutdown
 
 
 class TokenLogprobs(msgspec.Struct, array_like=True):
@@ -139,6 +140,7 @@ class StepOutput(msgspec.Struct, tag="step", omit_defaults=True):
     Attributes:
         num_tokens: tokens that the step computed; 0 if there was nothing to compute.
         started_at, ended_at: monotonic seconds, which all processes of a machine share; 0 if nobody looked at a clock.
+        pooled: of an engine that makes vectors: the results of the step.
     """
 
     updates: list[SequenceUpdate]
@@ -147,6 +149,7 @@ class StepOutput(msgspec.Struct, tag="step", omit_defaults=True):
     num_tokens: int = 0
     started_at: float = 0.0
     ended_at: float = 0.0
+    pooled: list[PooledVector] = []
 
 
 class EngineReady(msgspec.Struct, tag="ready", omit_defaults=True):

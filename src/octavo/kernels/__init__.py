@@ -26,6 +26,7 @@ __all__ = [
     "rms_norm",
     "rotary_write_kv",
     "silu_and_mul",
+    "varlen_attention",
 ]
 
 P = ParamSpec("P")
@@ -53,6 +54,7 @@ silu_and_mul = _operation("silu_and_mul", reference.silu_and_mul, cpu.silu_and_m
 gelu_tanh_and_mul = _operation("gelu_tanh_and_mul", reference.gelu_tanh_and_mul, cpu.gelu_tanh_and_mul)
 rotary_write_kv = _operation("rotary_write_kv", reference.rotary_write_kv, cpu.rotary_write_kv)
 paged_attention = _operation("paged_attention", reference.paged_attention, cpu.paged_attention)
+varlen_attention = _operation("varlen_attention", reference.varlen_attention, cpu.varlen_attention)
 int8_linear = Operation("int8_linear", [Implementation("reference", reference.int8_linear)])
 int4_linear = Operation("int4_linear", [Implementation("reference", reference.int4_linear)])
 int8_groups_linear = Operation("int8_groups_linear", [Implementation("reference", reference.int8_groups_linear)])
@@ -64,6 +66,7 @@ _OPERATIONS: Sequence[Operation[..., Any]] = (
     gelu_tanh_and_mul,
     rotary_write_kv,
     paged_attention,
+    varlen_attention,
     int8_linear,
     int4_linear,
     int8_groups_linear,

@@ -13,7 +13,7 @@ from pathlib import Path
 from octavo.errors import ModelError
 from octavo.models.config_fields import ConfigFields
 from octavo.models.quantization.checkpoint_config import CheckpointQuantization, read_quantization
-from octavo.models.registry import unsupported_architecture
+from octavo.models.registry import ENCODER_ARCHITECTURES, unsupported_architecture
 from octavo.models.rope_config import RopeConfig, read_rope
 
 _ACTIVATIONS = {"silu": "silu", "swish": "silu"}
@@ -32,6 +32,7 @@ class ModelConfig:
         layer_windows: for each layer the number of positions that a token sees, itself included; None is all.
         dtype: type of the checkpoint's weights: float32, bfloat16 or float16; of a quantised checkpoint, of the others.
         quantization: how the checkpoint's linear layers are packed; None if they are not.
+        has_lm_head: False for a checkpoint of the bare decoder, as those of embedding models are.
     """
 
     architecture: str
@@ -55,6 +56,7 @@ class ModelConfig:
     bos_token_id: int | None = None
     eos_token_ids: tuple[int, ...] = ()
     quantization: CheckpointQuantization | None = None
+    has_lm_head: bool = True
 
     @classmethod
     def from_directory(cls, path: Path) -> ModelConfig:
@@ -68,9 +70,11 @@ class ModelConfig:
 
             return read_gguf_config(path)
         fields = ConfigFields.from_file(path / "config.json")
-        architecture = _architecture(fields)
+        name = _architecture(fields)
+        architecture = _BARE_DECODERS.get(name, name)
         config = _READERS[architecture](fields, architecture)
-        return replace(config, quantization=read_quantization(fields, tied_head=config.tie_word_embeddings))
+        quantization = read_quantization(fields, tied_head=config.tie_word_embeddings)
+        return replace(config, quantization=quantization, has_lm_head=name not in _BARE_DECODERS)
 
     @property
     def default_max_model_len(self) -> int:
@@ -82,7 +86,11 @@ def _architecture(fields: ConfigFields) -> str:
     names = fields.raw("architectures")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise fields.error("architectures", f"a list with one of {', '.join(_READERS)}")
-    supported = [name for name in names if name in _READERS]
+    supported = [name for name in names if name in _READERS or name in _BARE_DECODERS]
+    if not supported and names[0] in ENCODER_ARCHITECTURES:
+        raise ModelError(
+            f"{fields.source}: {names[0]} is an encoder, which makes vectors or scores and generates no text."
+        )
     if not supported:
         raise unsupported_architecture(names[0])
     return str(supported[0])
@@ -196,3 +204,4 @@ _READERS: dict[str, Callable[[ConfigFields, str], ModelConfig]] = {
     "Qwen2ForCausalLM": _read_qwen2,
     "Qwen3ForCausalLM": _read_qwen3,
 }
+_BARE_DECODERS = {name.removesuffix("ForCausalLM") + "Model": name for name in _READERS}

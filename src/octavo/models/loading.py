@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from octavo.models.config import ModelConfig
 from octavo.models.gguf.blocks import iterate_gguf
 from octavo.models.layers.decoder import CausalLM
+from octavo.models.layers.encoder import Encoder
+from octavo.models.layers.layer_norm import LayerNorm
 from octavo.models.layers.parameters import Placement
 from octavo.models.layers.rms_norm import RMSNorm
 from octavo.models.quantization.base import LinearWeight
@@ -45,7 +47,15 @@ def load_model(
     Raises:
         ModelError: the architecture is not supported, or the checkpoint is missing, broken or does not fit.
     """
-    placement = Placement(
+    placement = placement_of(formats, dtype=dtype, device=device, native=native)
+    model = model_class(config.architecture)(config, placement)
+    fill_model(model, _iterate_tensors(directory, config, dtype), device, load_format=load_format, seed=seed)
+    return model.eval()
+
+
+def placement_of(formats: WeightFormats, *, dtype: torch.dtype, device: torch.device, native: bool) -> Placement:
+    """Return where and how parameters are held; arguments as of :func:`load_model`."""
+    return Placement(
         torch.float32 if native else dtype,
         device,
         linear_format=formats.linear,
@@ -53,13 +63,22 @@ def load_model(
         is_native=native,
         matrix_dtype=dtype,
     )
-    model = model_class(config.architecture)(config, placement)
+
+
+def fill_model(
+    model: CausalLM | Encoder,
+    tensors: Iterator[tuple[str, Tensor]],
+    device: torch.device,
+    *,
+    load_format: str,
+    seed: int,
+) -> None:
+    """Give a model the tensors of a checkpoint, or random ones for dummy weights; errors as in ``load_model``."""
     with torch.no_grad():
         if load_format == "dummy":
             _fill_with_noise(model, torch.Generator(device).manual_seed(seed))
         else:
-            load_weights(model, _iterate_tensors(directory, config, dtype), device)
-    return model.eval()
+            load_weights(model, tensors, device)
 
 
 def _iterate_tensors(path: Path, config: ModelConfig, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
@@ -73,19 +92,20 @@ def weight_bytes(config: ModelConfig, *, dtype: torch.dtype, formats: WeightForm
         ModelError: a matrix does not have a shape that its format can hold.
     """
     meta = torch.device("meta")
-    placement = Placement(dtype, meta, linear_format=formats.linear, head_format=formats.head)
+    placement = placement_of(formats, dtype=dtype, device=meta, native=False)
     model = model_class(config.architecture)(config, placement)
     return sum(parameter.nbytes for parameter in model.parameters())
 
 
-def _fill_with_noise(model: CausalLM, generator: torch.Generator) -> None:
+def _fill_with_noise(model: CausalLM | Encoder, generator: torch.Generator) -> None:
     """Draw weights in the order of the modules, apart from torch's own random state; norms are 1."""
     filled: set[nn.Module] = set()
     for module in model.modules():  # each once, even if a head is tied to the embedding
         if module in filled:
             continue  # part of a weight that is filled as a whole
-        if isinstance(module, RMSNorm):
-            module.weight.fill_(1.0)
+        if isinstance(module, RMSNorm | LayerNorm):
+            for name, parameter in module.named_parameters():
+                parameter.fill_(1.0 if name == "weight" else 0.0)
         elif isinstance(module, LinearWeight):
             module.fill_with_noise(_DUMMY_STD, generator)
             filled.update(module.modules())

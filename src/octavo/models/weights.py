@@ -19,6 +19,7 @@ from octavo.errors import ModelError
 
 if TYPE_CHECKING:
     from octavo.models.layers.decoder import CausalLM
+    from octavo.models.layers.encoder import Encoder
     from octavo.models.layers.parameters import CheckpointTensor
 
 SINGLE_FILE = "model.safetensors"
@@ -57,7 +58,7 @@ def checkpoint_files(directory: Path) -> list[Path]:
     raise _no_safetensors(directory)
 
 
-def load_weights(model: CausalLM, tensors: Iterable[tuple[str, Tensor]], device: torch.device) -> None:
+def load_weights(model: CausalLM | Encoder, tensors: Iterable[tuple[str, Tensor]], device: torch.device) -> None:
     """Give each tensor to the parts of the model that declare it; they convert it to their own type and format.
 
     Args:

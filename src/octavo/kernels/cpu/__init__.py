@@ -30,6 +30,7 @@ from octavo.kernels.cpu.rms_norm import rms_norm
 from octavo.kernels.cpu.rotary_write_kv import rotary_write_kv
 from octavo.kernels.cpu.silu_and_mul import silu_and_mul
 from octavo.kernels.cpu.threads import default_num_threads
+from octavo.kernels.cpu.varlen_attention import varlen_attention
 from octavo.kernels.cpu.weight_rounding import quantize_int4, quantize_int8
 
 __all__ = [
@@ -65,4 +66,5 @@ __all__ = [
     "rms_norm",
     "rotary_write_kv",
     "silu_and_mul",
+    "varlen_attention",
 ]

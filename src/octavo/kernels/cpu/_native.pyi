@@ -99,6 +99,16 @@ def paged_attention(
     soft_cap: float,
     sinks: int,
 ) -> None: ...
+def varlen_attention(
+    qkv: int,
+    qkv_stride: int,
+    starts: int,
+    num_seqs: int,
+    num_heads: int,
+    head_dim: int,
+    scale: float,
+    output: int,
+) -> None: ...
 def rms_norm(
     x: int,
     x_stride: int,

@@ -8,6 +8,7 @@ from octavo.kernels.reference.quantized_linear import int4_linear, int8_groups_l
 from octavo.kernels.reference.rms_norm import rms_norm
 from octavo.kernels.reference.rotary_write_kv import rotary_write_kv
 from octavo.kernels.reference.silu_and_mul import silu_and_mul
+from octavo.kernels.reference.varlen_attention import varlen_attention
 from octavo.kernels.reference.write_kv import write_kv
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "rms_norm",
     "rotary_write_kv",
     "silu_and_mul",
+    "varlen_attention",
     "write_kv",
 ]
