@@ -45,20 +45,23 @@ def batch_of(state: BatchState, *admissions: Admission) -> SamplingBatch:
     return state.sampling_batch(applied(state, *admissions))[1]
 
 
+def filters_of(batch: SamplingBatch) -> tuple[bool, int, bool, bool]:
+    return batch.rows.all_greedy, batch.rows.max_top_k, batch.rows.any_top_p, batch.rows.any_min_p
+
+
 def test_a_step_gathers_the_parameters_of_its_rows_in_its_own_order():
     state = make_state()
     first = admission(2, SamplingParams(temperature=0.5, top_k=7, top_p=0.75, min_p=0.25), seed=11)
     second = admission(0, SamplingParams(temperature=0), tokens=5, seed=-1)
     rows, batch = state.sampling_batch(applied(state, first, second))
     assert rows.tolist() == [2, 0]
-    assert batch.temperature.tolist() == [0.5, 1.0]
-    assert batch.greedy.tolist() == [False, True]
-    assert batch.top_k.tolist() == [7, 0]
-    assert batch.top_p.tolist() == [0.75, 1.0]
-    assert batch.min_p.tolist() == [0.25, 0.0]
-    assert batch.seeds.tolist() == [11, -1]
-    assert batch.output_positions.tolist() == [0, 2]
-    assert (batch.all_greedy, batch.max_top_k, batch.any_top_p, batch.any_min_p) == (False, 7, True, True)
+    assert batch.rows.temperature.tolist() == [0.5, 0.0]
+    assert batch.rows.top_k.tolist() == [7, 0]
+    assert batch.rows.top_p.tolist() == [0.75, 1.0]
+    assert batch.rows.min_p.tolist() == [0.25, 0.0]
+    assert batch.rows.seeds.tolist() == [11, -1]
+    assert batch.rows.positions.tolist() == [0, 2]
+    assert filters_of(batch) == (False, 7, True, True)
     assert (batch.penalties, batch.biases, batch.num_logprobs) == (None, None, None)
 
 
@@ -75,7 +78,7 @@ def test_a_greedy_row_with_a_great_top_k_does_not_disturb_a_random_row_with_a_sm
 
 def test_numbers_beyond_64_bits_signed_are_accepted():
     batch = batch_of(make_state(), admission(0, SamplingParams(top_k=2**63), seed=2**64 - 1))
-    assert batch.seeds.tolist() == [-1]
+    assert batch.rows.seeds.tolist() == [-1]
     assert 0 <= int(sample(torch.zeros(1, 10), batch)[0]) < 10
 
 
@@ -90,14 +93,14 @@ def test_a_row_forgets_the_request_that_had_it_before():
     assert batch.num_logprobs == [2]
     batch = batch_of(state, admission(0, SamplingParams(temperature=0)))
     assert (batch.penalties, batch.biases, batch.num_logprobs) == (None, None, None)
-    assert (batch.all_greedy, batch.max_top_k, batch.any_top_p, batch.any_min_p) == (True, 0, False, False)
+    assert filters_of(batch) == (True, 0, False, False)
 
 
 def test_only_the_rows_of_the_step_count():
     state = make_state()
     state.apply(plan_of(admission(0, SamplingParams(logprobs=1, presence_penalty=1, logit_bias={1: 1}, top_p=0.5))))
     batch = batch_of(state, admission(1, SamplingParams()))
-    assert (batch.penalties, batch.biases, batch.num_logprobs, batch.any_top_p) == (None, None, None, False)
+    assert (batch.penalties, batch.biases, batch.num_logprobs, batch.rows.any_top_p) == (None, None, None, False)
 
 
 def test_stop_tokens_are_forbidden_until_min_tokens_are_there():

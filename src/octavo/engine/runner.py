@@ -9,12 +9,10 @@ import torch
 from octavo.engine.batch_state import BatchState
 from octavo.engine.sampler import sample
 from octavo.engine.step import StepPlan, StepResult
-from octavo.models.forward_context import ForwardContext, LayerKVCache
-from octavo.plan.memory import blocks_of_sequence
+from octavo.engine.step_inputs import make_step_inputs, sampled_places
+from octavo.models.forward_context import LayerKVCache
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from octavo.models.layers.decoder import CausalLM
 
 
@@ -48,44 +46,17 @@ class Runner:
     def execute(self, plan: StepPlan) -> StepResult:
         """Compute one step and return its sampled tokens."""
         self.state.apply(plan)
-        input_ids, context = self._gather(plan)
+        input_ids, context = make_step_inputs(plan, self.state, self.block_size, self.kv_caches)
         hidden = self.model(input_ids, context)
         if not plan.samples:
             return StepResult([])
-        last_tokens = context.query_starts[1:].long() - 1
-        samples = torch.tensor(plan.samples, device=self.device)
-        logits = self.model.compute_logits(hidden[last_tokens[samples]])
+        if len(plan.samples) < len(hidden):
+            hidden = hidden[torch.tensor(sampled_places(plan), device=self.device)]
+        logits = self.model.compute_logits(hidden)
         rows, batch = self.state.sampling_batch(plan)
         token_ids, logprobs = sample(logits, batch)
         self.state.append(plan, rows, token_ids)
         return StepResult(token_ids.tolist(), logprobs)
-
-    def _gather(self, plan: StepPlan) -> tuple[Tensor, ForwardContext]:
-        num_tokens = sum(plan.counts)
-        seq_lens = [start + count for start, count in zip(plan.starts, plan.counts, strict=True)]
-        rows, starts, counts, ends = torch.tensor(
-            [plan.rows, plan.starts, plan.counts, seq_lens], dtype=torch.int64, device=self.device
-        )
-        query_starts = torch.zeros(len(plan.rows) + 1, dtype=torch.int64, device=self.device)
-        torch.cumsum(counts, dim=0, out=query_starts[1:])
-        sequence = torch.repeat_interleave(counts, output_size=num_tokens)
-        positions = torch.arange(num_tokens, device=self.device) + (starts - query_starts[:-1])[sequence]
-        token_rows = rows[sequence]
-        input_ids = self.state.token_ids[token_rows, positions].long()
-        blocks = self.state.block_tables[token_rows, positions // self.block_size].long()
-        max_blocks = blocks_of_sequence(max(seq_lens), self.block_size)
-        context = ForwardContext(
-            positions=positions,
-            slots=blocks * self.block_size + positions % self.block_size,
-            block_tables=self.state.block_tables[rows, :max_blocks],
-            query_starts=query_starts.to(torch.int32),
-            seq_lens=ends.to(torch.int32),
-            prompt_lens=self.state.prompt_lens[token_rows],
-            query_lens_host=plan.counts,
-            seq_lens_host=seq_lens,
-            kv_caches=self.kv_caches,
-        )
-        return input_ids, context
 
 
 def allocate_kv_caches(

@@ -16,6 +16,7 @@ from octavo.kernels import cpu, reference
 from octavo.kernels.dispatch import Implementation, KernelRow, Operation, rows_of
 
 __all__ = [
+    "apply_penalties",
     "describe",
     "int4_linear",
     "int8_groups_linear",
@@ -23,7 +24,9 @@ __all__ = [
     "paged_attention",
     "rms_norm",
     "rotary_write_kv",
+    "sample_tokens",
     "silu_and_mul",
+    "top_logprobs",
 ]
 
 P = ParamSpec("P")
@@ -49,6 +52,9 @@ def _operation(
 rms_norm = _operation("rms_norm", reference.rms_norm, cpu.rms_norm)
 silu_and_mul = _operation("silu_and_mul", reference.silu_and_mul, cpu.silu_and_mul)
 rotary_write_kv = _operation("rotary_write_kv", reference.rotary_write_kv, cpu.rotary_write_kv)
+sample_tokens = _operation("sample_tokens", reference.sample_tokens, cpu.sample_tokens)
+apply_penalties = _operation("apply_penalties", reference.apply_penalties, cpu.apply_penalties)
+top_logprobs = _operation("top_logprobs", reference.top_logprobs, cpu.top_logprobs)
 paged_attention = _operation("paged_attention", reference.paged_attention, cpu.paged_attention)
 int8_linear = Operation("int8_linear", [Implementation("reference", reference.int8_linear)])
 int4_linear = Operation("int4_linear", [Implementation("reference", reference.int4_linear)])
@@ -62,6 +68,9 @@ def describe() -> list[KernelRow]:
         *rows_of(silu_and_mul),
         *rows_of(rotary_write_kv),
         *rows_of(paged_attention),
+        *rows_of(sample_tokens),
+        *rows_of(apply_penalties),
+        *rows_of(top_logprobs),
         *rows_of(int8_linear),
         *rows_of(int4_linear),
         *rows_of(int8_groups_linear),

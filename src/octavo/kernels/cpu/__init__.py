@@ -21,6 +21,7 @@ from octavo.kernels.cpu.quantized_linear import (
 )
 from octavo.kernels.cpu.rms_norm import rms_norm
 from octavo.kernels.cpu.rotary_write_kv import rotary_write_kv
+from octavo.kernels.cpu.sampling import apply_penalties, sample_tokens, top_logprobs
 from octavo.kernels.cpu.silu_and_mul import silu_and_mul
 from octavo.kernels.cpu.threads import default_num_threads
 
@@ -30,6 +31,7 @@ __all__ = [
     "PackedInt8Weight",
     "PackedWeight",
     "QuantizedRows",
+    "apply_penalties",
     "default_num_threads",
     "embedding",
     "has_native",
@@ -48,5 +50,7 @@ __all__ = [
     "paged_attention",
     "rms_norm",
     "rotary_write_kv",
+    "sample_tokens",
     "silu_and_mul",
+    "top_logprobs",
 ]

@@ -15,6 +15,7 @@
 #include "packed_matrix.h"
 #include "quantized_bindings.h"
 #include "relax.h"
+#include "sampling_bindings.h"
 #include "simd_probes.h"
 #include "thread_pool.h"
 
@@ -131,6 +132,7 @@ NB_MODULE(_native, m) {
     bind_linear(m);
     bind_quantized_linear(m);
     bind_attention(m);
+    bind_sampling(m);
     nb::module_ probes = m.def_submodule("pool_probes");
     bind_pool_probes(probes);
     bind_simd_probe(m);
