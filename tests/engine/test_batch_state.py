@@ -11,6 +11,7 @@ from octavo import SamplingParams
 from octavo.engine.batch_state import BatchState
 from octavo.engine.sampler import SamplingBatch, sample
 from octavo.engine.step import Admission, StepPlan
+from octavo.engine.step_inputs import StepArrays
 
 MAX_MODEL_LEN = 12
 
@@ -42,7 +43,7 @@ def applied(state: BatchState, *admissions: Admission) -> StepPlan:
 
 
 def batch_of(state: BatchState, *admissions: Admission) -> SamplingBatch:
-    return state.sampling_batch(applied(state, *admissions))[1]
+    return state.sampling_batch(StepArrays.of(applied(state, *admissions)))
 
 
 def filters_of(batch: SamplingBatch) -> tuple[bool, int, bool, bool]:
@@ -53,8 +54,7 @@ def test_a_step_gathers_the_parameters_of_its_rows_in_its_own_order():
     state = make_state()
     first = admission(2, SamplingParams(temperature=0.5, top_k=7, top_p=0.75, min_p=0.25), seed=11)
     second = admission(0, SamplingParams(temperature=0), tokens=5, seed=-1)
-    rows, batch = state.sampling_batch(applied(state, first, second))
-    assert rows.tolist() == [2, 0]
+    batch = state.sampling_batch(StepArrays.of(applied(state, first, second)))
     assert batch.rows.temperature.tolist() == [0.5, 0.0]
     assert batch.rows.top_k.tolist() == [7, 0]
     assert batch.rows.top_p.tolist() == [0.75, 1.0]
@@ -139,8 +139,7 @@ def test_new_blocks_go_into_the_block_table_of_their_row():
 def test_a_sampled_token_stands_behind_the_tokens_of_its_row():
     state = make_state()
     plan = applied(state, admission(0, SamplingParams()), admission(2, SamplingParams(), tokens=5))
-    rows, _ = state.sampling_batch(plan)
-    state.append(plan, rows, torch.tensor([70, 80]))
+    state.append(StepArrays.of(plan), torch.tensor([70, 80]))
     assert state.token_ids[0, :4].tolist() == [0, 1, 2, 70]
     assert state.token_ids[2, :6].tolist() == [0, 1, 2, 3, 4, 80]
 
@@ -150,6 +149,5 @@ def test_the_last_token_of_a_sequence_of_the_greatest_length_harms_nobody():
     full = admission(0, SamplingParams(), tokens=MAX_MODEL_LEN)
     plan = applied(state, full, admission(1, SamplingParams()))
     before = state.token_ids[1, :3].tolist()
-    rows, _ = state.sampling_batch(plan)
-    state.append(plan, rows, torch.tensor([70, 80]))
+    state.append(StepArrays.of(plan), torch.tensor([70, 80]))
     assert state.token_ids[1, :4].tolist() == [*before, 80]

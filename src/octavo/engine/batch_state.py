@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from octavo.engine.step import Admission, StepPlan
+    from octavo.engine.step_inputs import StepArrays
 
 _MAX_TOP_K = 2**31 - 1
 
@@ -42,8 +43,9 @@ class BatchState:
         self.device = device
         max_blocks = blocks_of_sequence(max_model_len, block_size)
         self.token_ids = torch.empty((max_num_seqs, max_model_len), dtype=torch.int32, device=device)
+        self._token_ids_host = self.token_ids.numpy() if device.type == "cpu" else None
         self.block_tables_host = np.zeros((max_num_seqs, max_blocks), dtype=np.int32)
-        self.block_tables = self.to_device(self.block_tables_host)
+        self.block_tables = torch.from_numpy(self.block_tables_host).to(device)
         self.prompt_lens = np.zeros(max_num_seqs, dtype=np.int64)
         # temperature, top_p, min_p, presence, frequency, repetition
         self._floats = np.zeros((6, max_num_seqs), dtype=np.float32)
@@ -56,10 +58,24 @@ class BatchState:
         self._rows_with_penalties: set[int] = set()
         self._random_rows: set[int] = set()
 
-    def to_device(self, array: NDArray[Any]) -> Tensor:
-        """Return an array as a tensor on the device; on a CPU they share their memory."""
-        tensor = torch.from_numpy(array)
-        return tensor if self.device.type == "cpu" else tensor.to(self.device, non_blocking=True)
+    def to_device(self, *arrays: NDArray[Any]) -> tuple[Tensor, ...]:
+        """Return arrays of one shape and type as tensors on the device: in one copy, or on a CPU in none."""
+        if self.device.type == "cpu":
+            return tuple(map(torch.from_numpy, arrays))
+        return torch.from_numpy(np.stack(arrays)).to(self.device, non_blocking=True).unbind()
+
+    def tokens_at(self, rows: NDArray[np.int64], positions: NDArray[np.int64]) -> Tensor:
+        """Return the tokens ``[n]`` int64 that stand at some positions of some rows, both ``[n]``."""
+        if self._token_ids_host is not None:
+            return torch.from_numpy(self._token_ids_host[rows, positions].astype(np.int64))
+        rows_there, positions_there = self.to_device(rows, positions)
+        return self.token_ids[rows_there, positions_there].long()
+
+    def block_tables_of(self, rows: NDArray[np.int64], max_blocks: int) -> Tensor:
+        """Return the first ``max_blocks`` blocks of some rows, ``[n, max_blocks]`` int32."""
+        if self.device.type == "cpu":
+            return torch.from_numpy(self.block_tables_host[rows, :max_blocks])
+        return self.block_tables[self.to_device(rows)[0], :max_blocks]
 
     def apply(self, plan: StepPlan) -> None:
         """Take over what a plan changes: admitted requests and new blocks."""
@@ -68,56 +84,49 @@ class BatchState:
         for row, index, block_ids in plan.new_blocks:
             self._write_blocks(row, index, block_ids)
 
-    def sampling_batch(self, plan: StepPlan) -> tuple[Tensor, SamplingBatch]:
-        """Gather the parameters of the rows that sample.
-
-        Returns:
-            The rows ``[num_samples]`` int64, and their parameters in the same order.
-        """
-        rows = [plan.rows[index] for index in plan.samples]
-        lens = [plan.starts[index] + plan.counts[index] for index in plan.samples]
-        row_index = np.array(rows)
-        ints = np.empty((3, len(rows)), dtype=np.int64)
-        self._ints.take(row_index, axis=1, out=ints[:2])
-        np.subtract(lens, self.prompt_lens[row_index], out=ints[2])
-        top_k, seeds, positions = self.to_device(ints)
-        temperature, top_p, min_p = self.to_device(self._floats[:3].take(row_index, axis=1))
-        random = [self._admitted(row).sampling_params for row in rows if row in self._random_rows]
+    def sampling_batch(self, step: StepArrays) -> SamplingBatch:
+        """Gather the parameters of the rows that sample, in the order of the plan."""
+        row_index, lens = step.sampled_rows, step.sampled_lens
+        rows = row_index.tolist()
+        positions = lens - self.prompt_lens[row_index]
+        top_k, seeds, positions_there = self.to_device(*self._ints.take(row_index, axis=1), positions)
+        temperature, top_p, min_p = self.to_device(*self._floats[:3].take(row_index, axis=1))
+        random = [self._admitted(row).sampling_params for row in self._random_rows.intersection(rows)]
         sampling_rows = SamplingRows(
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
             min_p=min_p,
             seeds=seeds,
-            positions=positions,
+            positions=positions_there,
             all_greedy=not random,
             max_top_k=max((p.top_k for p in random), default=0),
             any_top_p=any(p.top_p < 1 for p in random),
             any_min_p=any(p.min_p > 0 for p in random),
         )
-        batch = SamplingBatch(
+        return SamplingBatch(
             sampling_rows,
             penalties=self._penalties(rows, lens),
             biases=self._biases(rows, lens),
             num_logprobs=self._num_logprobs(rows),
         )
-        return self.to_device(row_index), batch
 
-    def append(self, plan: StepPlan, rows: Tensor, token_ids: Tensor) -> None:
+    def append(self, step: StepArrays, token_ids: Tensor) -> None:
         """Write sampled tokens behind the tokens of their rows, where the next step finds them.
 
         Args:
-            rows: ``[num_samples]`` int64.
             token_ids: ``[num_samples]`` int64.
         """
         # A sequence that has just reached the greatest length has no next step and no place for the token.
-        last = self.token_ids.shape[1] - 1
-        ends = np.array([min(plan.starts[i] + plan.counts[i], last) for i in plan.samples])
-        self.token_ids[rows, self.to_device(ends)] = token_ids.to(torch.int32)
+        rows, ends = step.sampled_rows, np.minimum(step.sampled_lens, self.token_ids.shape[1] - 1)
+        if self._token_ids_host is not None:
+            self._token_ids_host[rows, ends] = token_ids.numpy()
+        else:
+            self.token_ids[self.to_device(rows, ends)] = token_ids.to(torch.int32)
 
     def _admit(self, admission: Admission) -> None:
         row, params = admission.row, admission.sampling_params
-        self.token_ids[row, : len(admission.token_ids)] = self.to_device(np.array(admission.token_ids, dtype=np.int32))
+        self.token_ids[row, : len(admission.token_ids)] = torch.tensor(admission.token_ids, dtype=torch.int32)
         self._write_blocks(row, 0, admission.block_ids)
         self.prompt_lens[row] = admission.prompt_len
         temperature = 0.0 if params.is_greedy else params.temperature
@@ -143,21 +152,21 @@ class BatchState:
         place = np.s_[row, index : index + len(block_ids)]
         self.block_tables_host[place] = block_ids
         if self.device.type != "cpu":
-            self.block_tables[place] = self.to_device(self.block_tables_host[place])
+            self.block_tables[place] = torch.from_numpy(self.block_tables_host[place])
 
-    def _penalties(self, rows: list[int], lens: list[int]) -> PenaltyRows | None:
+    def _penalties(self, rows: list[int], lens: NDArray[np.int64]) -> PenaltyRows | None:
         if self._rows_with_penalties.isdisjoint(rows):
             return None
         chosen = [index for index, row in enumerate(rows) if row in self._rows_with_penalties]
         row_index = np.array([rows[i] for i in chosen])
-        chosen_lens = [lens[i] for i in chosen]
+        chosen_lens = lens[chosen]
         index, row, prompt_lens, length = self.to_device(
-            np.array([chosen, row_index, self.prompt_lens[row_index], chosen_lens])
+            np.array(chosen), row_index, self.prompt_lens[row_index], chosen_lens
         )
-        presence, frequency, repetition = self.to_device(self._floats[3:].take(row_index, axis=1))
+        presence, frequency, repetition = self.to_device(*self._floats[3:].take(row_index, axis=1))
         return PenaltyRows(
             rows=index,
-            token_ids=self.token_ids[row, : max(chosen_lens)],
+            token_ids=self.token_ids[row, : int(chosen_lens.max())],
             prompt_lens=prompt_lens,
             lens=length,
             presence=presence,
@@ -165,14 +174,14 @@ class BatchState:
             repetition=repetition,
         )
 
-    def _biases(self, rows: list[int], lens: list[int]) -> tuple[list[int], list[int], list[float]] | None:
+    def _biases(self, rows: list[int], lens: NDArray[np.int64]) -> tuple[list[int], list[int], list[float]] | None:
         """Collect logit biases, and stop tokens that ``min_tokens`` still forbids."""
         if not self._rows_with_bias and not self._rows_with_min_tokens:
             return None
         index: list[int] = []
         tokens: list[int] = []
         values: list[float] = []
-        for i, (row, length) in enumerate(zip(rows, lens, strict=True)):
+        for i, (row, length) in enumerate(zip(rows, lens.tolist(), strict=True)):
             if row in self._rows_with_bias:
                 bias = self._admitted(row).sampling_params.logit_bias or {}
                 index += [i] * len(bias)

@@ -9,7 +9,7 @@ import torch
 from octavo.engine.batch_state import BatchState
 from octavo.engine.sampler import sample
 from octavo.engine.step import StepPlan, StepResult
-from octavo.engine.step_inputs import make_step_inputs, sampled_places
+from octavo.engine.step_inputs import StepArrays, make_step_inputs
 from octavo.models.forward_context import LayerKVCache
 
 if TYPE_CHECKING:
@@ -46,16 +46,17 @@ class Runner:
     def execute(self, plan: StepPlan) -> StepResult:
         """Compute one step and return its sampled tokens."""
         self.state.apply(plan)
-        input_ids, context = make_step_inputs(plan, self.state, self.block_size, self.kv_caches)
+        step = StepArrays.of(plan)
+        input_ids, context = make_step_inputs(step, self.state, self.block_size, self.kv_caches)
         hidden = self.model(input_ids, context)
         if not plan.samples:
             return StepResult([])
         if len(plan.samples) < len(hidden):
-            hidden = hidden[torch.tensor(sampled_places(plan), device=self.device)]
+            (places,) = self.state.to_device(step.sampled_places)
+            hidden = hidden[places]
         logits = self.model.compute_logits(hidden)
-        rows, batch = self.state.sampling_batch(plan)
-        token_ids, logprobs = sample(logits, batch)
-        self.state.append(plan, rows, token_ids)
+        token_ids, logprobs = sample(logits, self.state.sampling_batch(step))
+        self.state.append(step, token_ids)
         return StepResult(token_ids.tolist(), logprobs)
 
 

@@ -6,6 +6,7 @@ a tenth of what it costs on tensors, and crosses to the device in one piece.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,23 +17,63 @@ from octavo.plan.memory import blocks_of_sequence
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from octavo.engine.batch_state import BatchState
     from octavo.engine.step import StepPlan
 
 
+@dataclass(frozen=True, slots=True)
+class StepArrays:
+    """A plan's numbers as arrays on the host.
+
+    Attributes:
+        rows, starts, counts: ``[num_seqs]`` int64, as in the plan.
+        ends: ``[num_seqs]`` int64, tokens of each sequence after the step.
+        samples: ``[num_samples]`` int64, as in the plan; None if every sequence samples.
+    """
+
+    rows: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    samples: NDArray[np.int64] | None
+
+    @classmethod
+    def of(cls, plan: StepPlan) -> StepArrays:
+        """Return the arrays of a plan."""
+        rows, starts, counts = np.array([plan.rows, plan.starts, plan.counts])
+        samples = None if len(plan.samples) == len(rows) else np.array(plan.samples, dtype=np.int64)
+        return cls(rows, starts, counts, starts + counts, samples)
+
+    @property
+    def sampled_rows(self) -> NDArray[np.int64]:
+        """The rows that sample, ``[num_samples]``."""
+        return self.rows if self.samples is None else self.rows[self.samples]
+
+    @property
+    def sampled_lens(self) -> NDArray[np.int64]:
+        """The tokens of the rows that sample, ``[num_samples]``: where their next token goes."""
+        return self.ends if self.samples is None else self.ends[self.samples]
+
+    @property
+    def sampled_places(self) -> NDArray[np.int64]:
+        """Which of the step's tokens, counted end to end, are followed by a sampled one: ``[num_samples]``."""
+        places = np.cumsum(self.counts) - 1
+        return places if self.samples is None else places[self.samples]
+
+
 def make_step_inputs(
-    plan: StepPlan, state: BatchState, block_size: int, kv_caches: Sequence[LayerKVCache]
+    step: StepArrays, state: BatchState, block_size: int, kv_caches: Sequence[LayerKVCache]
 ) -> tuple[Tensor, ForwardContext]:
     """Return the token ids ``[num_tokens]`` int64 of a step, and their context.
 
     Args:
-        state: what the rows of the plan hold; must have been told of the plan.
+        state: what the rows hold; must have been told of the plan.
     """
-    num_seqs = len(plan.rows)
-    rows, starts, counts = np.array([plan.rows, plan.starts, plan.counts])
-    ends = starts + counts
+    rows, starts, counts, ends = step.rows, step.starts, step.counts, step.ends
+    num_seqs = len(rows)
     query_starts = np.zeros(num_seqs + 1, dtype=np.int64)
     np.cumsum(counts, out=query_starts[1:])
     num_tokens = int(query_starts[-1])
@@ -41,32 +82,22 @@ def make_step_inputs(
     else:
         token_rows = np.repeat(rows, counts)
         positions = np.arange(num_tokens) + np.repeat(starts - query_starts[:-1], counts)
-    blocks = state.block_tables_host[token_rows, positions // block_size]
+    blocks = state.block_tables_host[token_rows, positions // block_size].astype(np.int64)
     seq_lens = ends.tolist()
-    of_tokens = np.empty((4, num_tokens), dtype=np.int64)
-    of_tokens[0] = token_rows
-    of_tokens[1] = positions
-    np.multiply(blocks, block_size, out=of_tokens[2])
-    of_tokens[2] += positions % block_size
-    of_tokens[3] = state.prompt_lens[token_rows]
-    token_rows_there, positions_there, slots, prompt_lens = state.to_device(of_tokens)
-    max_blocks = blocks_of_sequence(max(seq_lens), block_size)
+    positions_there, slots, prompt_lens = state.to_device(
+        positions, blocks * block_size + positions % block_size, state.prompt_lens[token_rows]
+    )
+    (query_starts_there,) = state.to_device(query_starts.astype(np.int32))
+    (seq_lens_there,) = state.to_device(ends.astype(np.int32))
     context = ForwardContext(
         positions=positions_there,
         slots=slots,
-        block_tables=state.block_tables[state.to_device(rows), :max_blocks],
-        query_starts=state.to_device(query_starts.astype(np.int32)),
-        seq_lens=state.to_device(ends.astype(np.int32)),
+        block_tables=state.block_tables_of(rows, blocks_of_sequence(max(seq_lens), block_size)),
+        query_starts=query_starts_there,
+        seq_lens=seq_lens_there,
         prompt_lens=prompt_lens,
-        query_lens_host=plan.counts,
+        query_lens_host=counts.tolist(),
         seq_lens_host=seq_lens,
         kv_caches=kv_caches,
     )
-    return state.token_ids[token_rows_there, positions_there].long(), context
-
-
-def sampled_places(plan: StepPlan) -> list[int]:
-    """Return which of the step's tokens, counted end to end, are followed by a sampled one."""
-    ends = np.cumsum(plan.counts)
-    places: list[int] = (ends[plan.samples] - 1).tolist()
-    return places
+    return state.tokens_at(token_rows, positions), context

@@ -49,7 +49,7 @@ def _draw(logits: Tensor, rows: SamplingRows) -> Tensor:
     """Draw from each row's distribution by inverting its cumulative distribution."""
     cumulative = logits.exp().to(torch.float64).cumsum(dim=-1)
     uniform = uniform_numbers(rows.seeds, rows.positions)
-    total = cumulative[:, -1:]
+    total = cumulative[:, -1:].contiguous()
     token_ids = torch.searchsorted(cumulative, uniform[:, None] * total, right=True)
     last = torch.searchsorted(cumulative, total)  # where rounding goes beyond all, the last token with any weight
     return torch.minimum(token_ids, last).squeeze(-1).clamp_(max=logits.shape[-1] - 1)
