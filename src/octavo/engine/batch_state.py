@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from octavo.engine.sampling_params import SamplingParams
     from octavo.engine.step import Admission, StepPlan
     from octavo.engine.step_inputs import StepArrays
 
@@ -52,6 +53,8 @@ class BatchState:
         # top_k, seed
         self._ints = np.zeros((2, max_num_seqs), dtype=np.int64)
         self._admissions: list[Admission | None] = [None] * max_num_seqs
+        self._rows_with_allowed: set[int] = set()
+        self._rows_with_bad_words: set[int] = set()
         self._rows_with_bias: set[int] = set()
         self._rows_with_logprobs: set[int] = set()
         self._rows_with_min_tokens: set[int] = set()
@@ -108,6 +111,7 @@ class BatchState:
             sampling_rows,
             penalties=self._penalties(rows, lens),
             biases=self._biases(rows, lens),
+            allowed=self._allowed(rows),
             num_logprobs=self._num_logprobs(rows),
         )
 
@@ -137,6 +141,8 @@ class BatchState:
         self._ints[:, row] = (min(params.top_k, _MAX_TOP_K), seed)
         self._admissions[row] = admission
         for rows, used in (
+            (self._rows_with_allowed, params.allowed_token_ids is not None),
+            (self._rows_with_bad_words, bool(admission.bad_word_ids)),
             (self._rows_with_bias, bool(params.logit_bias)),
             (self._rows_with_logprobs, params.logprobs is not None),
             (self._rows_with_min_tokens, params.min_tokens > 0),
@@ -175,8 +181,8 @@ class BatchState:
         )
 
     def _biases(self, rows: list[int], lens: NDArray[np.int64]) -> tuple[list[int], list[int], list[float]] | None:
-        """Collect logit biases, and stop tokens that ``min_tokens`` still forbids."""
-        if not self._rows_with_bias and not self._rows_with_min_tokens:
+        """Collect logit biases, bad words, and stop tokens that ``min_tokens`` still forbids."""
+        if not (self._rows_with_bias or self._rows_with_bad_words or self._rows_with_min_tokens):
             return None
         index: list[int] = []
         tokens: list[int] = []
@@ -193,15 +199,46 @@ class BatchState:
                     index += [i] * len(admission.stop_token_ids)
                     tokens += admission.stop_token_ids
                     values += [-float("inf")] * len(admission.stop_token_ids)
+            if row in self._rows_with_bad_words:
+                forbidden = self._ends_of_bad_words(self._admitted(row), length)
+                index += [i] * len(forbidden)
+                tokens += forbidden
+                values += [-float("inf")] * len(forbidden)
         return (index, tokens, values) if index else None
+
+    def _ends_of_bad_words(self, admission: Admission, length: int) -> list[int]:
+        """Return the tokens that would complete a bad word at the end of a row's output."""
+        longest = max(map(len, admission.bad_word_ids)) - 1
+        first = max(length - longest, admission.prompt_len)
+        end = self.token_ids[admission.row, first:length].tolist()
+        return sorted(
+            {ids[-1] for ids in admission.bad_word_ids if len(ids) - 1 <= len(end) and _ends_with(end, ids[:-1])}
+        )
+
+    def _allowed(self, rows: list[int]) -> list[tuple[int, list[int]]]:
+        if not self._rows_with_allowed:
+            return []
+        return [
+            (i, self._admitted(row).sampling_params.allowed_token_ids or [])
+            for i, row in enumerate(rows)
+            if row in self._rows_with_allowed
+        ]
 
     def _num_logprobs(self, rows: list[int]) -> list[int | None] | None:
         if self._rows_with_logprobs.isdisjoint(rows):
             return None
         return [self._admitted(row).sampling_params.logprobs for row in rows]
 
+    def sampling_params_of(self, row: int) -> SamplingParams:
+        """Return the parameters of the request that has a row."""
+        return self._admitted(row).sampling_params
+
     def _admitted(self, row: int) -> Admission:
         admission = self._admissions[row]
         if admission is None:
             raise AssertionError(f"row {row} was never filled")
         return admission
+
+
+def _ends_with(tokens: list[int], end: list[int]) -> bool:
+    return tokens[len(tokens) - len(end) :] == end

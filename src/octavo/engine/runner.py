@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from octavo.engine.batch_state import BatchState
+from octavo.engine.prompt_scores import score_prompts
 from octavo.engine.sampler import sample
 from octavo.engine.step import StepPlan, StepResult
 from octavo.engine.step_inputs import StepArrays, make_step_inputs
@@ -49,15 +50,16 @@ class Runner:
         step = StepArrays.of(plan)
         input_ids, context = make_step_inputs(step, self.state, self.block_size, self.kv_caches)
         hidden = self.model(input_ids, context)
+        prompt_logprobs = score_prompts(plan, hidden, self.model, self.state)
         if not plan.samples:
-            return StepResult([])
+            return StepResult([], prompt_logprobs=prompt_logprobs)
         if len(plan.samples) < len(hidden):
             (places,) = self.state.to_device(step.sampled_places)
             hidden = hidden[places]
         logits = self.model.compute_logits(hidden)
         token_ids, logprobs = sample(logits, self.state.sampling_batch(step))
         self.state.append(step, token_ids)
-        return StepResult(token_ids.tolist(), logprobs)
+        return StepResult(token_ids.tolist(), logprobs, prompt_logprobs)
 
 
 def allocate_kv_caches(

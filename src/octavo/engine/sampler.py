@@ -15,6 +15,8 @@ from octavo import kernels
 from octavo.engine.messages import TokenLogprobs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from octavo.kernels.sampling_rows import PenaltyRows, SamplingRows
@@ -27,6 +29,7 @@ class SamplingBatch:
     Attributes:
         rows: temperature, filters and randomness of each row.
         biases: (row indexes, token ids, values to add to their logits), as three lists, or None.
+        allowed: (row, the only token ids that it may choose) of the rows that are limited so.
         num_logprobs: for each row how many most likely tokens to report, None for rows that want none; or None if no
             row wants any.
     """
@@ -34,6 +37,7 @@ class SamplingBatch:
     rows: SamplingRows
     penalties: PenaltyRows | None = None
     biases: tuple[list[int], list[int], list[float]] | None = None
+    allowed: Sequence[tuple[int, list[int]]] = ()
     num_logprobs: list[int | None] | None = None
 
 
@@ -47,13 +51,16 @@ def sample(logits: Tensor, batch: SamplingBatch) -> tuple[Tensor, list[TokenLogp
         Token ids ``[num_samples]`` int64, and log-probabilities of the model's own distribution (before bias,
         penalties and temperature) for the rows that want them.
     """
-    changes_logits = batch.biases is not None or batch.penalties is not None
+    changes_logits = batch.biases is not None or batch.penalties is not None or batch.allowed
     raw_logits = logits.clone() if changes_logits and batch.num_logprobs is not None else logits
     if batch.biases is not None:
         rows, tokens, values = (torch.tensor(part, device=logits.device) for part in batch.biases)
         logits.index_put_((rows, tokens), values.to(logits.dtype), accumulate=True)
     if batch.penalties is not None:
         kernels.apply_penalties(logits, batch.penalties)
+    for row, allowed_token_ids in batch.allowed:
+        chosen = torch.tensor(allowed_token_ids, device=logits.device)
+        logits[row] = torch.full_like(logits[row], -torch.inf).index_copy_(0, chosen, logits[row, chosen])
     token_ids = kernels.sample_tokens(logits, batch.rows)
     if batch.num_logprobs is None:
         return token_ids, None
