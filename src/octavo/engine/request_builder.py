@@ -58,7 +58,7 @@ class RequestBuilder:
         Raises:
             RequestError: the prompt is empty or too long, or a token id or value is out of range.
         """
-        text, token_ids = self._tokenize(prompt)
+        text, token_ids = self.tokenize(prompt)
         if params.truncate_prompt_tokens is not None:
             token_ids = self._truncate(token_ids, params.truncate_prompt_tokens)
         self._check_prompt(token_ids)
@@ -94,7 +94,12 @@ class RequestBuilder:
         ]
         return BuiltRequest(request_id, text, token_ids, params, sequences)
 
-    def _tokenize(self, prompt: Prompt) -> tuple[str | None, list[int]]:
+    def tokenize(self, prompt: Prompt) -> tuple[str | None, list[int]]:
+        """Return a prompt's text, if it was given as one, and its token ids.
+
+        Raises:
+            RequestError: it is neither a text nor a list of token ids.
+        """
         if isinstance(prompt, Mapping):
             unknown = set(prompt) - {"prompt", "prompt_token_ids"}
             if unknown or not prompt:

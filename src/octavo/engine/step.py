@@ -43,7 +43,7 @@ class StepPlan:
         rows, starts, counts: parallel lists, one entry a sequence.
         samples: the sequences of the batch (indexes into ``rows``) whose last token is followed by a sampled one.
         sampled_requests: the requests behind ``samples``, for the scheduler alone.
-        prompt_scores: the sequences of the batch (indexes into ``rows``) whose tokens are to be scored as prompt tokens.
+        prompt_scores: the sequences of the batch (indexes into ``rows``) whose prompt tokens are to be scored.
         scored_requests: the requests behind ``prompt_scores``, for the scheduler alone.
         events: admissions, chunks of prefills and preemptions, for those who watch; None if there were none.
     """
