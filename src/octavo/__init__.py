@@ -12,15 +12,17 @@ from octavo.version import __version__
 
 if TYPE_CHECKING:
     from octavo.engine.async_llm import AsyncLLM
+    from octavo.engine.beam_search import BeamSearchParams
     from octavo.engine.llm import LLM
     from octavo.engine.outputs import CompletionOutput, RequestOutput
     from octavo.engine.sampling_params import SamplingParams
 
-__all__ = ["LLM", "AsyncLLM", "CompletionOutput", "RequestOutput", "SamplingParams", "__version__"]
+__all__ = ["LLM", "AsyncLLM", "BeamSearchParams", "CompletionOutput", "RequestOutput", "SamplingParams", "__version__"]
 
 _HOMES = {
     "LLM": "octavo.engine.llm",
     "AsyncLLM": "octavo.engine.async_llm",
+    "BeamSearchParams": "octavo.engine.beam_search",
     "CompletionOutput": "octavo.engine.outputs",
     "RequestOutput": "octavo.engine.outputs",
     "SamplingParams": "octavo.engine.sampling_params",
