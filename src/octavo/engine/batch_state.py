@@ -42,9 +42,9 @@ class BatchState:
 
     def __init__(self, *, max_num_seqs: int, max_model_len: int, block_size: int, device: torch.device) -> None:
         self.device = device
+        self._shares_memory = device.type == "cpu"
         max_blocks = blocks_of_sequence(max_model_len, block_size)
         self.token_ids = torch.empty((max_num_seqs, max_model_len), dtype=torch.int32, device=device)
-        self._token_ids_host = self.token_ids.numpy() if device.type == "cpu" else None
         self.block_tables_host = np.zeros((max_num_seqs, max_blocks), dtype=np.int32)
         self.block_tables = torch.from_numpy(self.block_tables_host).to(device)
         self.prompt_lens = np.zeros(max_num_seqs, dtype=np.int64)
@@ -63,20 +63,20 @@ class BatchState:
 
     def to_device(self, *arrays: NDArray[Any]) -> tuple[Tensor, ...]:
         """Return arrays of one shape and type as tensors on the device: in one copy, or on a CPU in none."""
-        if self.device.type == "cpu":
+        if self._shares_memory:
             return tuple(map(torch.from_numpy, arrays))
         return torch.from_numpy(np.stack(arrays)).to(self.device, non_blocking=True).unbind()
 
     def tokens_at(self, rows: NDArray[np.int64], positions: NDArray[np.int64]) -> Tensor:
         """Return the tokens ``[n]`` int64 that stand at some positions of some rows, both ``[n]``."""
-        if self._token_ids_host is not None:
-            return torch.from_numpy(self._token_ids_host[rows, positions].astype(np.int64))
+        if self._shares_memory:
+            return torch.from_numpy(self.token_ids.numpy()[rows, positions].astype(np.int64))
         rows_there, positions_there = self.to_device(rows, positions)
         return self.token_ids[rows_there, positions_there].long()
 
     def block_tables_of(self, rows: NDArray[np.int64], max_blocks: int) -> Tensor:
         """Return the first ``max_blocks`` blocks of some rows, ``[n, max_blocks]`` int32."""
-        if self.device.type == "cpu":
+        if self._shares_memory:
             return torch.from_numpy(self.block_tables_host[rows, :max_blocks])
         return self.block_tables[self.to_device(rows)[0], :max_blocks]
 
@@ -123,8 +123,8 @@ class BatchState:
         """
         # A sequence that has just reached the greatest length has no next step and no place for the token.
         rows, ends = step.sampled_rows, np.minimum(step.sampled_lens, self.token_ids.shape[1] - 1)
-        if self._token_ids_host is not None:
-            self._token_ids_host[rows, ends] = token_ids.numpy()
+        if self._shares_memory:
+            self.token_ids.numpy()[rows, ends] = token_ids.numpy()
         else:
             self.token_ids[self.to_device(rows, ends)] = token_ids.to(torch.int32)
 
@@ -157,7 +157,7 @@ class BatchState:
     def _write_blocks(self, row: int, index: int, block_ids: list[int]) -> None:
         place = np.s_[row, index : index + len(block_ids)]
         self.block_tables_host[place] = block_ids
-        if self.device.type != "cpu":
+        if not self._shares_memory:
             self.block_tables[place] = torch.from_numpy(self.block_tables_host[place])
 
     def _penalties(self, rows: list[int], lens: NDArray[np.int64]) -> PenaltyRows | None:
