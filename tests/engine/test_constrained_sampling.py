@@ -163,3 +163,10 @@ def test_wrong_values_are_refused_by_name(fields: dict[str, Any], param: str) ->
     with pytest.raises(RequestError) as caught:
         SamplingParams(**fields)
     assert caught.value.param == param
+
+
+def test_both_ways_to_write_a_bad_word_are_forbidden_where_they_are_different_tokens(tokenizer: Tokenizer) -> None:
+    builder = RequestBuilder(tokenizer, vocab_size=320, max_model_len=64, seed=0)
+    (request,) = builder.build("x", SamplingParams(bad_words=["the"]), "id").sequences
+    # A space is a token of its own here, so what stands behind one ends with the same tokens.
+    assert request.bad_word_ids == [tokenizer.encode("the", add_special_tokens=False)]

@@ -130,8 +130,8 @@ class RequestBuilder:
         plain = self._tokenizer.encode(word.lstrip(), add_special_tokens=False)
         behind_space = self._tokenizer.encode(" " + word.lstrip(), add_special_tokens=False)
         # Where a space is a token of its own, the second way to write the word ends with the first.
-        is_other = len(behind_space) == len(plain) > 0 and behind_space[0] != plain[0]
-        return [ids for ids in ([plain, behind_space] if is_other else [plain]) if ids]
+        ways = [plain] if behind_space[len(behind_space) - len(plain) :] == plain else [plain, behind_space]
+        return [ids for ids in ways if ids]
 
     def _check_prompt(self, token_ids: list[int]) -> None:
         if not token_ids:
