@@ -12,6 +12,7 @@ from octavo.version import __version__
 
 if TYPE_CHECKING:
     from octavo.engine.async_llm import AsyncLLM
+    from octavo.engine.beam_search import BeamSearchParams
     from octavo.engine.llm import LLM
     from octavo.engine.outputs import CompletionOutput, RequestOutput
     from octavo.engine.pooling.outputs import EmbeddingRequestOutput, PoolingRequestOutput, ScoringRequestOutput
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LLM",
     "AsyncLLM",
+    "BeamSearchParams",
     "CompletionOutput",
     "EmbeddingRequestOutput",
     "PoolingParams",
@@ -36,6 +38,7 @@ __all__ = [
 _HOMES = {
     "LLM": "octavo.engine.llm",
     "AsyncLLM": "octavo.engine.async_llm",
+    "BeamSearchParams": "octavo.engine.beam_search",
     "CompletionOutput": "octavo.engine.outputs",
     "EmbeddingRequestOutput": "octavo.engine.pooling.outputs",
     "PoolingParams": "octavo.engine.pooling.params",

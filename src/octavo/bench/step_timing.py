@@ -23,6 +23,7 @@ from octavo.engine.messages import EngineRequest
 from octavo.engine.runner import Runner
 from octavo.engine.sampling_params import SamplingParams
 from octavo.engine.step import StepPlan, StepResult
+from octavo.engine.step_inputs import StepArrays
 from octavo.plan.memory import blocks_of_sequence
 from octavo.plan.step_time import StepShape
 
@@ -200,8 +201,7 @@ class _ObservedRunner:
         if not self.computes:
             state = self._runner.state
             state.apply(plan)
-            rows, _ = state.sampling_batch(plan)
-            state.append(plan, rows, torch.zeros_like(rows))
+            state.append(StepArrays.of(plan), torch.zeros(len(plan.samples), dtype=torch.int64))
             return StepResult([0] * len(plan.samples))
         self.shape = StepShape.of(plan.starts, plan.counts, len(plan.samples))
         return self._runner.execute(plan)

@@ -9,6 +9,14 @@ from typing import Any, cast
 
 from octavo.config import EngineConfig
 from octavo.config.sources import make_engine_config
+from octavo.engine.beam_search import (
+    Beam,
+    BeamSearch,
+    BeamSearchOutput,
+    BeamSearchParams,
+    BeamSearchSequence,
+    likely_tokens,
+)
 from octavo.engine.generation_config import GenerationDefaults
 from octavo.engine.model_files import read_model_files
 from octavo.engine.output_processor import OutputProcessor
@@ -184,6 +192,32 @@ class LLM:
             token_ids = self._tokenizer.encode(text, add_special_tokens=False)
             prompts.append({"prompt": text, "prompt_token_ids": token_ids})
         return self.generate(prompts, sampling_params, use_tqdm=use_tqdm)
+
+    def beam_search(self, prompts: Prompt | Sequence[Prompt], params: BeamSearchParams) -> list[BeamSearchOutput]:
+        """Find the most likely continuations of one or many prompts.
+
+        Returns:
+            One output a prompt, in the order of the prompts, each with its best sequences, the best one first.
+
+        Raises:
+            RequestError: a prompt is wrong.
+        """
+        token_ids = [self._builder.tokenize(prompt)[1] for prompt in _as_list(prompts)]
+        eos_token_ids = self._tokenizer.eos_token_ids
+        searches = [BeamSearch(params, eos_token_ids, self.max_model_len - len(prompt)) for prompt in token_ids]
+        pairs = list(zip(token_ids, searches, strict=True))
+        while active := [(prompt, search) for prompt, search in pairs if not search.is_done]:
+            beams: list[Prompt] = [
+                {"prompt_token_ids": [*prompt, *beam.token_ids]} for prompt, search in active for beam in search.beams
+            ]
+            outputs = iter(self.generate(beams, active[0][1].step_params, use_tqdm=False))
+            for _, search in active:
+                search.extend([likely_tokens(next(outputs)) for _ in search.beams])
+        return [BeamSearchOutput([self._sequence(prompt, beam) for beam in search.best()]) for prompt, search in pairs]
+
+    def _sequence(self, prompt: list[int], beam: Beam) -> BeamSearchSequence:
+        tokens = [*prompt, *beam.token_ids]
+        return BeamSearchSequence(tokens, self._tokenizer.decode(tokens), beam.logprob, beam.finish_reason)
 
     def embed(
         self,

@@ -16,6 +16,7 @@ class EngineRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
     Attributes:
         request_id: unique among the requests that the engine holds.
         max_tokens: output tokens at most; already bounded by the model's length.
+        bad_word_ids: token ids of each of the ``bad_words``.
         eos_token_ids: the model's end-of-sequence ids, as the client's tokenizer and generation config name them.
         seed: always set: the client draws one where the user gave none.
         priority: lower is served first under the priority policy.
@@ -33,6 +34,7 @@ class EngineRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
     priority: int = 0
     cache_salt: str = ""
     grammar: str = ""
+    bad_word_ids: list[list[int]] = []
 
 
 class EngineLaunch(msgspec.Struct):
@@ -77,7 +79,7 @@ ClientMessage = AddRequests | AddPoolingRequests | AbortRequests | ResetPrefixCa
 
 
 class TokenLogprobs(msgspec.Struct, array_like=True):
-    """Log-probabilities of one position: the sampled token first, then the most likely ones.
+    """Log-probabilities of one position: the sampled (or the prompt's) token first, then the most likely ones.
 
     Attributes:
         rank: rank of the sampled token, 1 for the most likely; the others have ranks 1, 2, ….
@@ -96,6 +98,7 @@ class SequenceUpdate(msgspec.Struct, array_like=True, omit_defaults=True):
         stop_token_id: the stop token of the request that ended it (None for an end-of-sequence id).
         num_cached_tokens: prompt tokens taken from the prefix cache.
         error: why the sequence ended with ``error``: its grammar is wrong or has become too complex.
+        prompt_logprobs: of the tokens of the prompt but the first, with the first update, if they were asked for.
     """
 
     request_id: str
@@ -105,6 +108,7 @@ class SequenceUpdate(msgspec.Struct, array_like=True, omit_defaults=True):
     logprobs: list[TokenLogprobs] | None = None
     num_cached_tokens: int = 0
     error: str = ""
+    prompt_logprobs: list[TokenLogprobs] | None = None
 
 
 class EngineStats(msgspec.Struct, array_like=True):

@@ -93,6 +93,10 @@ class Scheduler:
 
     def commit(self, plan: StepPlan, result: StepResult) -> list[SequenceUpdate]:
         """Append what a step sampled, end the requests that are done, and say what happened to each."""
+        for index, request, scores in zip(
+            plan.prompt_scores, plan.scored_requests, result.prompt_logprobs, strict=True
+        ):  # computed again after a preemption, the first of them are known
+            request.prompt_logprobs += scores[len(request.prompt_logprobs) - plan.starts[index] :]
         updates: list[SequenceUpdate] = []
         any_finished = False
         all_logprobs = result.logprobs
@@ -104,6 +108,8 @@ class Scheduler:
             update = SequenceUpdate(request.request_id, [token_id])
             if len(token_ids) == request.prompt_len + 1:
                 update.num_cached_tokens = request.num_cached_tokens
+                if request.sampling_params.prompt_logprobs is not None:
+                    update.prompt_logprobs = request.prompt_logprobs
             if all_logprobs is not None and (logprobs := all_logprobs[index]) is not None:
                 update.logprobs = [logprobs]
             if token_id in request.stop_token_ids and _may_end(request):
@@ -201,6 +207,7 @@ class Scheduler:
                     sampling_params=request.sampling_params,
                     seed=request.seed,
                     stop_token_ids=request.stop_token_ids,
+                    bad_word_ids=request.bad_word_ids,
                 )
             )
             self._plan_tokens(plan, request, start, count)
@@ -216,6 +223,9 @@ class Scheduler:
             if request.grammar is not None:
                 plan.grammars.append((len(plan.samples) - 1, request.grammar))
             request.num_tokens += 1
+        if request.num_unscored_tokens and start < request.prompt_len - 1:
+            plan.prompt_scores.append(len(plan.rows))
+            plan.scored_requests.append(request)
         plan.rows.append(request.row)
         plan.starts.append(start)
         plan.counts.append(count)

@@ -21,6 +21,7 @@ class Admission:
         prompt_len: how many of them are prompt.
         block_ids: blocks that already hold a cached prefix.
         stop_token_ids: tokens that must not be sampled before ``min_tokens`` output tokens.
+        bad_word_ids: sequences of tokens that must not be sampled.
     """
 
     row: int
@@ -30,6 +31,7 @@ class Admission:
     sampling_params: SamplingParams
     seed: int
     stop_token_ids: frozenset[int]
+    bad_word_ids: list[list[int]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -44,6 +46,8 @@ class StepPlan:
         samples: the sequences of the batch (indexes into ``rows``) whose last token is followed by a sampled one.
         sampled_requests: the requests behind ``samples``, for the scheduler alone.
         grammars: ``(index into samples, state)`` of the samples that a grammar restricts.
+        prompt_scores: the sequences of the batch (indexes into ``rows``) whose prompt tokens are to be scored.
+        scored_requests: the requests behind ``prompt_scores``, for the scheduler alone.
         events: admissions, chunks of prefills and preemptions, for those who watch; None if there were none.
     """
 
@@ -56,6 +60,8 @@ class StepPlan:
     samples: list[int] = field(default_factory=list)
     sampled_requests: list[Request] = field(default_factory=list)
     grammars: list[tuple[int, GrammarState]] = field(default_factory=list)
+    prompt_scores: list[int] = field(default_factory=list)
+    scored_requests: list[Request] = field(default_factory=list)
     events: StepEvents | None = None
 
 
@@ -65,7 +71,10 @@ class StepResult:
 
     Attributes:
         logprobs: None if no request asked for any, else one entry a sample (None for those that did not ask).
+        prompt_logprobs: for each entry of the plan's ``prompt_scores``, those of the known tokens that follow the
+            computed ones.
     """
 
     token_ids: list[int]
     logprobs: list[TokenLogprobs | None] | None = None
+    prompt_logprobs: list[list[TokenLogprobs]] = field(default_factory=list)

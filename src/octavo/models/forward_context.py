@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import torch
     from torch import Tensor
 
 
@@ -31,6 +30,8 @@ class LayerKVCache:
     @classmethod
     def allocate(cls, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device) -> LayerKVCache:
         """Return a cache of the given shape of keys, whose memory is reserved but not yet written."""
+        import torch  # what else is here is used where torch is not loaded
+
         parts = [torch.empty(shape, dtype=dtype, device=device) for _ in range(2)]
         if dtype is torch.int8:
             parts += [torch.empty(shape[:3], dtype=torch.float32, device=device) for _ in range(2)]

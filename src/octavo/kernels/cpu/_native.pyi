@@ -148,6 +148,44 @@ def rotary_write_kv(
     key_scales: int,
     value_scales: int,
 ) -> None: ...
+def sample_tokens(
+    logits: int,
+    stride: int,
+    num_rows: int,
+    vocab_size: int,
+    temperature: int,
+    top_k: int,
+    top_p: int,
+    min_p: int,
+    seeds: int,
+    positions: int,
+    token_ids: int,
+) -> None: ...
+def top_logprobs(
+    logits: int,
+    stride: int,
+    num_rows: int,
+    vocab_size: int,
+    token_ids: int,
+    num_top: int,
+    logprobs: int,
+    ids: int,
+    ranks: int,
+) -> None: ...
+def apply_penalties(
+    logits: int,
+    stride: int,
+    vocab_size: int,
+    num_rows: int,
+    rows: int,
+    token_ids: int,
+    token_stride: int,
+    prompt_lens: int,
+    lens: int,
+    presence: int,
+    frequency: int,
+    repetition: int,
+) -> None: ...
 def available_isas() -> list[str]: ...
 def active_isa() -> str: ...
 def set_active_isa(name: str) -> None: ...
