@@ -83,13 +83,17 @@ class BatchState:
         return self.block_tables[self.to_device(rows)[0], :max_blocks]
 
     def apply(self, plan: StepPlan) -> None:
-        """Take over what a plan changes: admitted requests and new blocks."""
+        """Take over what a plan changes: admitted requests, new blocks, and tokens that were not sampled."""
         for admission in plan.admissions:
             self._admit(admission)
         for row, index, block_ids in plan.new_blocks:
             self._write_blocks(row, index, block_ids)
         for row, index, token_ids in plan.forced_tokens:
-            self.token_ids[row, index : index + len(token_ids)] = torch.tensor(token_ids, dtype=torch.int32)
+            self._write_tokens(row, index, token_ids)
+        for sample, draft in plan.drafts.items():
+            sequence = plan.samples[sample]
+            end = plan.starts[sequence] + plan.counts[sequence]
+            self._write_tokens(plan.rows[sequence], end - len(draft), draft)
 
     def sampling_batch(self, step: StepArrays) -> SamplingBatch:
         """Gather the parameters of the rows that sample, in the order of the plan."""
@@ -134,7 +138,7 @@ class BatchState:
 
     def _admit(self, admission: Admission) -> None:
         row, params = admission.row, admission.sampling_params
-        self.token_ids[row, : len(admission.token_ids)] = torch.tensor(admission.token_ids, dtype=torch.int32)
+        self._write_tokens(row, 0, admission.token_ids)
         self._write_blocks(row, 0, admission.block_ids)
         self.prompt_lens[row] = admission.prompt_len
         temperature = 0.0 if params.is_greedy else params.temperature
@@ -158,6 +162,9 @@ class BatchState:
                 rows.add(row)
             else:
                 rows.discard(row)
+
+    def _write_tokens(self, row: int, index: int, token_ids: list[int]) -> None:
+        self.token_ids[row, index : index + len(token_ids)] = torch.tensor(token_ids, dtype=torch.int32)
 
     def _write_blocks(self, row: int, index: int, block_ids: list[int]) -> None:
         place = np.s_[row, index : index + len(block_ids)]
@@ -206,10 +213,12 @@ class BatchState:
                     index += [i] * len(admission.stop_token_ids)
                     tokens += admission.stop_token_ids
                     values += [-float("inf")] * len(admission.stop_token_ids)
-            if row in self._rows_with_thinking and (forced := self._forced_token(row, length)) is not None:
-                index.append(i)
-                tokens.append(forced)
-                values.append(FORCING_BIAS)
+            if row in self._rows_with_thinking:
+                forced = self._forced_token(row, length, is_certain=i == 0 or rows[i - 1] != row)
+                if forced is not None:
+                    index.append(i)
+                    tokens.append(forced)
+                    values.append(FORCING_BIAS)
             if row in self._rows_with_bad_words:
                 forbidden = self._ends_of_bad_words(self._admitted(row), length)
                 index += [i] * len(forbidden)
@@ -217,15 +226,19 @@ class BatchState:
                 values += [-float("inf")] * len(forbidden)
         return (index, tokens, values) if index else None
 
-    def _forced_token(self, row: int, length: int) -> int | None:
-        """Return the token that a thinking budget demands next; rows that have done thinking are looked at no more."""
+    def _forced_token(self, row: int, length: int, *, is_certain: bool) -> int | None:
+        """Return the token that a thinking budget demands next; rows that have done thinking are looked at no more.
+
+        Args:
+            is_certain: no token up to here is of a draft.
+        """
         admission = self._admitted(row)
         budget = admission.sampling_params.thinking
         if budget is None or budget.num_tokens > length - admission.prompt_len:
             return None
         output = self.token_ids[row, admission.prompt_len : length].tolist()
         forced, goes_on = forced_token(budget, output)
-        if not goes_on:
+        if not goes_on and is_certain:
             self._rows_with_thinking.discard(row)
         return forced
 

@@ -17,6 +17,7 @@ from octavo.engine.model_files import read_tokenizer
 from octavo.engine.profiling import run_largest_steps
 from octavo.engine.runner import Runner
 from octavo.engine.scheduler import Scheduler
+from octavo.engine.speculation.builder import make_speculator
 from octavo.engine.structured.compiler import GrammarCompiler
 from octavo.engine.structured.vocabulary import grammar_vocabulary
 from octavo.errors import ConfigError
@@ -104,6 +105,7 @@ def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfi
         max_num_seqs=config.max_num_seqs,
         max_num_batched_tokens=config.max_num_batched_tokens,
         policy=config.scheduling_policy,
+        speculator=None if config.speculative_config is None else make_speculator(config.speculative_config),
     )
     ready = EngineReady(
         num_blocks=num_blocks,

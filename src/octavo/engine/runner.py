@@ -67,7 +67,7 @@ class Runner:
         prompt_logprobs = score_prompts(plan, hidden, self.model, self.state)
         if not plan.samples:
             return StepResult([], prompt_logprobs=prompt_logprobs)
-        if len(plan.samples) < len(hidden):
+        if len(plan.samples) + sum(map(len, plan.drafts.values())) < len(hidden):
             (places,) = self.state.to_device(step.sampled_places)
             hidden = hidden[places]
         logits = self.model.compute_logits(hidden)

@@ -45,6 +45,8 @@ class StepPlan:
         rows, starts, counts: parallel lists, one entry a sequence.
         samples: the sequences of the batch (indexes into ``rows``) whose last token is followed by a sampled one.
         sampled_requests: the requests behind ``samples``, for the scheduler alone.
+        drafts: of some samples (indexes into ``samples``), the tokens that are guessed to follow the known ones. They
+            are among the tokens that the sequence computes, and behind each of them a token is sampled as well.
         grammars: ``(index into samples, state)`` of the samples that a grammar restricts.
         prompt_scores: the sequences of the batch (indexes into ``rows``) whose prompt tokens are to be scored.
         scored_requests: the requests behind ``prompt_scores``, for the scheduler alone.
@@ -59,6 +61,7 @@ class StepPlan:
     counts: list[int] = field(default_factory=list)
     samples: list[int] = field(default_factory=list)
     sampled_requests: list[Request] = field(default_factory=list)
+    drafts: dict[int, list[int]] = field(default_factory=dict)
     grammars: list[tuple[int, GrammarState]] = field(default_factory=list)
     prompt_scores: list[int] = field(default_factory=list)
     scored_requests: list[Request] = field(default_factory=list)
@@ -67,10 +70,10 @@ class StepPlan:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """Sampled tokens, one for each entry of the plan's ``samples``.
+    """Sampled tokens, one for each entry of the plan's ``samples``, and one more for each token of its draft.
 
     Attributes:
-        logprobs: None if no request asked for any, else one entry a sample (None for those that did not ask).
+        logprobs: None if no request asked for any, else one entry a token (None for those that did not ask).
         prompt_logprobs: for each entry of the plan's ``prompt_scores``, those of the known tokens that follow the
             computed ones.
     """
