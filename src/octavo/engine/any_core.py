@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from octavo.engine.builder import BuiltEngine, build_engine
 from octavo.engine.messages import EngineStats, StepOutput
 from octavo.engine.pooling.builder import BuiltPoolingEngine, build_pooling_engine
+from octavo.errors import ConfigError
 
 if TYPE_CHECKING:
     from octavo.config import EngineConfig
@@ -49,5 +50,7 @@ def build_any_engine(
         ModelError: the checkpoint is broken or not supported.
     """
     if kind.pooling is not None:
+        if config.speculative_config is not None:
+            raise ConfigError(f"speculative_config: {config.model} makes vectors or scores, there is nothing to guess")
         return build_pooling_engine(config, directory, kind.config, kind.pooling, max_model_len)
     return build_engine(config, directory, cast("ModelConfig", kind.config), max_model_len)

@@ -18,6 +18,7 @@ from octavo.engine.profiling import run_largest_steps
 from octavo.engine.runner import Runner
 from octavo.engine.scheduler import Scheduler
 from octavo.engine.speculation.builder import make_speculator
+from octavo.engine.speculation.draft_loading import load_draft_model
 from octavo.engine.structured.compiler import GrammarCompiler
 from octavo.engine.structured.vocabulary import grammar_vocabulary
 from octavo.errors import ConfigError
@@ -73,8 +74,19 @@ def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfi
         formats=formats,
         native=is_native,
     )
+    draft_model = load_draft_model(
+        config,
+        model_config,
+        max_model_len,
+        dtype=dtype,
+        device=device,
+        native=is_native,
+        free_bytes=free_memory(device),
+    )
     kv_cache_dtype = choose_kv_cache_dtype(config.kv_cache_dtype, dtype)
     bytes_per_token = kv_cache_bytes_per_token(model_config, kv_cache_dtype)
+    if draft_model is not None:
+        bytes_per_token += kv_cache_bytes_per_token(draft_model.config, kv_cache_dtype)
     if device.type == "cuda":
         budget = _profile_cuda(config, model, max_model_len, device, kv_cache_dtype)
     else:
@@ -98,6 +110,7 @@ def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfi
         max_model_len=max_model_len,
         device=device,
         dtype=kv_cache_dtype,
+        draft_model=draft_model,
     )
     kv_cache = KVCacheManager(num_blocks, config.block_size, enable_prefix_caching=config.enable_prefix_caching)
     scheduler = Scheduler(
@@ -105,7 +118,7 @@ def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfi
         max_num_seqs=config.max_num_seqs,
         max_num_batched_tokens=config.max_num_batched_tokens,
         policy=config.scheduling_policy,
-        speculator=None if config.speculative_config is None else make_speculator(config.speculative_config),
+        speculator=make_speculator(config, runner, max_model_len),
     )
     ready = EngineReady(
         num_blocks=num_blocks,

@@ -11,6 +11,7 @@ from octavo.engine.batch_state import BatchState
 from octavo.engine.prompt_scores import score_prompts
 from octavo.engine.recorded_decode import RecordedDecode
 from octavo.engine.sampler import sample
+from octavo.engine.speculation.draft_model import DraftModel
 from octavo.engine.step import StepPlan, StepResult
 from octavo.engine.step_inputs import StepArrays, make_step_inputs
 from octavo.engine.structured.masks import MaskWorker
@@ -29,6 +30,10 @@ class Runner:
     Args:
         num_blocks: blocks that the scheduler hands out; one more is allocated for padding.
         dtype: of the KV cache.
+        draft_model: a smaller model that computes every step as well, to make drafts.
+
+    Attributes:
+        drafts: the smaller model with its KV cache; None if there is none.
     """
 
     def __init__(
@@ -41,6 +46,7 @@ class Runner:
         max_model_len: int,
         device: torch.device,
         dtype: torch.dtype,
+        draft_model: CausalLM | None = None,
     ) -> None:
         self.model = model
         self.device = device
@@ -54,6 +60,16 @@ class Runner:
             if model.is_native
             else None
         )
+        self.drafts: DraftModel | None = None
+        if draft_model is not None:
+            self.drafts = DraftModel(
+                draft_model,
+                allocate_kv_caches(draft_model, num_blocks, block_size, device=device, dtype=dtype),
+                block_size=block_size,
+                max_num_seqs=max_num_seqs,
+                max_model_len=max_model_len,
+                device=device,
+            )
         self._masks = MaskWorker(model.config.vocab_size, device)
 
     @torch.inference_mode()
@@ -63,6 +79,8 @@ class Runner:
         masks = self._masks.begin(plan.grammars)
         step = StepArrays.of(plan)
         input_ids, context = make_step_inputs(step, self.state, self.block_size, self.kv_caches)
+        if self.drafts is not None:
+            self.drafts.follow(input_ids, context)
         hidden = self._forward(input_ids, context)
         prompt_logprobs = score_prompts(plan, hidden, self.model, self.state)
         if not plan.samples:

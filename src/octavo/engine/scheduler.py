@@ -146,7 +146,7 @@ class Scheduler:
     def stats(self) -> EngineStats:
         """Return the counts that monitoring shows."""
         pool = self.kv_cache.pool
-        return EngineStats(
+        stats = EngineStats(
             num_running=len(self.running),
             num_waiting=len(self.waiting),
             num_used_blocks=pool.num_used,
@@ -156,6 +156,9 @@ class Scheduler:
             total_preemptions=self._num_preemptions,
             total_steps=self._num_steps,
         )
+        if self.speculator is not None:
+            self.speculator.counts.tell(stats)
+        return stats
 
     def _schedule_running(self, plan: StepPlan, budget: int) -> tuple[int, list[Request]]:
         """Hand out the budget to running requests. Returns what is left, and those that were preempted."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 
 from octavo import LLM, SamplingParams
 from octavo.engine.outputs import RequestOutput
-from octavo.engine.speculation.speculator import Speculator
+from octavo.engine.speculation.pacing import Pacer
+from octavo.engine.speculation.speculator import SpeculationCounts, Speculator
 from octavo.kernels import cpu
 from tests.checkpoints import make_checkpoint
 from tests.engine.speculation.made_drafts import ScriptedProposer
@@ -132,7 +134,52 @@ def test_drafts_under_preemption(checkpoint: Path, expected: list[list[tuple[Any
     assert pool.num_used == len(held)
 
 
-def test_ngram(checkpoint: Path, expected: list[list[tuple[Any, ...]]]) -> None:
-    llm = engine(checkpoint, speculative_config={"method": "ngram", "prompt_lookup_min": 1})
+@pytest.mark.parametrize("method", ["ngram", "suffix"])
+def test_drafts_from_texts(checkpoint: Path, expected: list[list[tuple[Any, ...]]], method: str) -> None:
+    bounds = {"prompt_lookup_min": 1} if method == "ngram" else {}
+    llm = engine(checkpoint, speculative_config={"method": method, **bounds})
+    without_pacing(llm)
     assert what_was_said(generate(llm)) == expected
-    assert llm._core.scheduler.speculator.counts.num_accepted_tokens > 0
+    first = counts(llm).num_accepted_tokens
+    assert first > 0
+    assert what_was_said(generate(llm)) == expected
+    again = counts(llm).num_accepted_tokens - first
+    assert again > 2 * first if method == "suffix" else again == first
+
+
+def test_drafts_by_the_model_itself_are_nearly_all_right(
+    checkpoint: Path, expected: list[list[tuple[Any, ...]]]
+) -> None:
+    llm = engine(checkpoint, speculative_config={"model": str(checkpoint), "num_speculative_tokens": 4})
+    without_pacing(llm)
+    assert what_was_said(generate(llm)) == expected
+    plain = SamplingParams(temperature=1, top_k=50, seed=5, max_tokens=NUM_TOKENS, ignore_eos=True)
+    before = copy(counts(llm))
+    llm.generate(PROMPTS, plain, use_tqdm=False)
+    llm.generate(PROMPTS, SamplingParams(temperature=0, max_tokens=NUM_TOKENS, ignore_eos=True), use_tqdm=False)
+    after = counts(llm)
+    assert after.num_accepted_tokens - before.num_accepted_tokens == after.num_draft_tokens - before.num_draft_tokens
+
+
+def test_drafts_by_another_model(
+    checkpoint: Path, expected: list[list[tuple[Any, ...]]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    smaller = make_checkpoint(tmp_path_factory.mktemp("draft") / "model", "llama", num_hidden_layers=1, head_dim=8)
+    llm = engine(
+        checkpoint,
+        speculative_config={"method": "draft_model", "model": str(smaller), "num_speculative_tokens": 3},
+        max_num_batched_tokens=16,
+    )
+    without_pacing(llm)
+    assert what_was_said(generate(llm)) == expected
+    assert counts(llm).num_drafts > 0
+    assert llm._core.stats().num_used_blocks == 0
+
+
+def without_pacing(llm: LLM) -> None:
+    """Let all drafts be as long as they may be: on a busy machine, what steps cost is another matter each time."""
+    llm._core.scheduler.speculator._pacer = Pacer()
+
+
+def counts(llm: LLM) -> SpeculationCounts:
+    return llm._core.scheduler.speculator.counts

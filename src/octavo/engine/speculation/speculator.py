@@ -13,6 +13,7 @@ from octavo.engine.speculation.pacing import AcceptanceRate, Pacer
 
 if TYPE_CHECKING:
     from octavo.engine.kv_cache import KVCacheManager
+    from octavo.engine.messages import EngineStats
     from octavo.engine.request import Request
     from octavo.engine.speculation.proposer import Proposer
     from octavo.engine.step import StepPlan
@@ -30,6 +31,13 @@ class SpeculationCounts:
     num_draft_tokens: int = 0
     num_accepted_tokens: int = 0
     accepted_per_pos: list[int] = field(default_factory=list)
+
+    def tell(self, stats: EngineStats) -> None:
+        """Put the counts among those that monitoring shows."""
+        stats.total_drafts = self.num_drafts
+        stats.total_draft_tokens = self.num_draft_tokens
+        stats.total_accepted_tokens = self.num_accepted_tokens
+        stats.total_accepted_per_pos = list(self.accepted_per_pos)
 
 
 @dataclass(slots=True)

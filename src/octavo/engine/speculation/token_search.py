@@ -29,7 +29,7 @@ class TokenBuffer:
         """All tokens, ``[length]``; valid until the next change."""
         return self._tokens[: self._length]
 
-    def extend(self, token_ids: Sequence[int]) -> None:
+    def extend(self, token_ids: Sequence[int] | NDArray[np.int32]) -> None:
         """Append tokens."""
         end = self._length + len(token_ids)
         if end > len(self._tokens):
