@@ -21,8 +21,11 @@ from benchmarks.octavo_generation import OctavoGenerator
 from benchmarks.report import add_output_options, markdown_table, output_path, progress, write_json
 from benchmarks.shapes import QWEN3_0_6B
 from octavo import LLM, SamplingParams
+from octavo.config.speculative import SpeculativeConfig
+from octavo.engine.core import EngineCore
 from octavo.engine.request import Request
 from octavo.engine.runner import Runner
+from octavo.engine.speculation.builder import make_proposer
 from octavo.engine.speculation.pacing import Pacer
 from octavo.engine.speculation.speculator import Speculator
 from octavo.engine.speculation.step_costs import measure_step_costs
@@ -69,9 +72,17 @@ class KnowingProposer:
 
 
 def measure_acceptance(method: str, num_tokens: int, num_prompts: int) -> dict[str, Any]:
-    """Let octavo-nano repeat texts one after the other, and count."""
-    settings = {"method": method, "num_speculative_tokens": num_tokens}
-    llm = LLM("octavo-nano", max_model_len=512, kv_cache_memory_bytes="64MiB", speculative_config=settings)
+    """Let octavo-nano repeat texts one after the other, and count.
+
+    Drafts are always as long as they may be: for a model as small as that, they would not be worth while.
+    """
+    llm = LLM("octavo-nano", max_model_len=512, kv_cache_memory_bytes="64MiB")
+    settings = SpeculativeConfig.model_validate({"method": method})
+    speculator = Speculator(make_proposer(settings), num_tokens=num_tokens)
+    core = llm._core
+    if not isinstance(core, EngineCore):
+        raise TypeError("the engine does not generate")
+    core.scheduler.speculator = speculator
     rng = random.Random(0)
     num_output = 0
     params = SamplingParams(temperature=0, max_tokens=64)
@@ -79,7 +90,7 @@ def measure_acceptance(method: str, num_tokens: int, num_prompts: int) -> dict[s
         text = " ".join(rng.choices(WORDS, k=12))
         (output,) = llm.chat([{"role": "user", "content": f"Repeat: {text}"}], params, use_tqdm=False)
         num_output += len(output.outputs[0].token_ids)
-    stats = llm._core.stats()
+    stats = core.stats()
     return {
         "method": method,
         "prompts": num_prompts,

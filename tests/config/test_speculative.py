@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from octavo.cli.app import LazyGroup
 from octavo.cli.config_flags import given_flags
 from octavo.config import EngineConfig
 from octavo.config.sources import load_config, make_engine_config
@@ -61,3 +62,12 @@ def test_what_is_wrong_is_said(value: object, message: str):
 def test_an_object_is_given_whole_or_in_parts():
     with pytest.raises(ConfigError, match="give all keys in one way"):
         given_flags(None, {"speculative_config": "{}", "speculative_config__method": "ngram"})
+
+
+@pytest.mark.parametrize("key", ["num_speculative_tokens", "num-speculative-tokens"])
+def test_dotted_flags_are_written_with_dashes_or_underscores(key: str):
+    command = LazyGroup(name="octavo").get_command(None, "validate")
+    context = command.make_context(
+        "validate", [f"--speculative-config.{key}", "3", "octavo-nano"], resilient_parsing=True
+    )
+    assert context.params["speculative_config__num_speculative_tokens"] == "3"

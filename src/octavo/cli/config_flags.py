@@ -81,7 +81,9 @@ def _option(setting: Setting) -> inspect.Parameter:
 
 
 def _key_option(setting: Setting, key: Setting) -> inspect.Parameter:
-    option = typer.Option(None, f"{setting.flag}.{key.name}", metavar=key.metavar, help=_help(key), hidden=True)
+    option = typer.Option(
+        None, f"{setting.flag}.{key.name.replace('_', '-')}", metavar=key.metavar, help=_help(key), hidden=True
+    )
     return _parameter(setting.name + _KEY_SEPARATOR + key.name, option, str | None)
 
 

@@ -180,8 +180,8 @@ class EngineMetrics(Collector):
         self._accepted_tokens.advance_to(total_accepted_tokens)
         while len(self._accepted_per_pos) < len(total_accepted_per_pos):
             self._accepted_per_pos.append(_Total())
-        for total, accepted in zip(self._accepted_per_pos, total_accepted_per_pos, strict=False):
-            total.advance_to(accepted)
+        for position, total in enumerate(self._accepted_per_pos):  # an engine that has just died counts none
+            total.advance_to(total_accepted_per_pos[position] if total_accepted_per_pos else 0)
 
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics as they are now."""

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from octavo import LLM, SamplingParams
+from octavo import LLM, SamplingParams, StructuredOutputsParams
 from octavo.engine.outputs import RequestOutput
 from octavo.engine.speculation.pacing import Pacer
 from octavo.engine.speculation.speculator import SpeculationCounts, Speculator
+from octavo.engine.thinking import ThinkingBudget
 from octavo.kernels import cpu
 from tests.checkpoints import make_checkpoint
 from tests.engine.speculation.made_drafts import ScriptedProposer
@@ -132,6 +133,29 @@ def test_drafts_under_preemption(checkpoint: Path, expected: list[list[tuple[Any
     assert what_was_said(generate(llm)) == expected
     assert llm._core.stats().total_preemptions > 0
     assert pool.num_used == len(held)
+
+
+def test_structured_output_and_thinking_budgets_beside_drafts(checkpoint: Path) -> None:
+    thinking = ThinkingBudget(num_tokens=6, begin_token_ids=[50], end_token_ids=[51, 52], is_open=True)
+    params = [
+        SamplingParams(temperature=0, max_tokens=30, structured_outputs=StructuredOutputsParams(regex="[ab]{20}c+")),
+        SamplingParams(temperature=0, max_tokens=30, ignore_eos=True, thinking=thinking),
+        SamplingParams(temperature=1, seed=2, max_tokens=30, ignore_eos=True),
+    ]
+    plain, drafting = engine(checkpoint), engine(checkpoint)
+    expected = plain.generate(PROMPTS[:3], params, use_tqdm=False)
+    answers = {
+        tuple(output.prompt_token_ids): [*output.prompt_token_ids, *output.outputs[0].token_ids] for output in expected
+    }
+
+    def guess(known: list[int], max_len: int) -> list[int]:
+        (whole,) = (whole for prompt, whole in answers.items() if known[: len(prompt)] == list(prompt))
+        draft = whole[len(known) : len(known) + max_len]
+        return [*draft[:-1], 51] if len(known) % 2 and draft else draft
+
+    drafting._core.scheduler.speculator = Speculator(ScriptedProposer(guess), num_tokens=4)
+    assert what_was_said(drafting.generate(PROMPTS[:3], params, use_tqdm=False)) == what_was_said(expected)
+    assert counts(drafting).num_accepted_tokens > 10
 
 
 @pytest.mark.parametrize("method", ["ngram", "suffix"])
