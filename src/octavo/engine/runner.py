@@ -76,7 +76,7 @@ class Runner:
     def execute(self, plan: StepPlan) -> StepResult:
         """Compute one step and return its sampled tokens."""
         self.state.apply(plan)
-        masks = self._masks.begin(plan.grammars)
+        masks = self._masks.begin(plan.grammar_rows)
         step = StepArrays.of(plan)
         input_ids, context = make_step_inputs(step, self.state, self.block_size, self.kv_caches)
         if self.drafts is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -66,6 +67,14 @@ class StepPlan:
     prompt_scores: list[int] = field(default_factory=list)
     scored_requests: list[Request] = field(default_factory=list)
     events: StepEvents | None = None
+
+    @property
+    def grammar_rows(self) -> list[tuple[int, GrammarState]]:
+        """As ``grammars``, with indexes into the sampled tokens, of which a draft has several."""
+        if not self.drafts:
+            return self.grammars
+        num_drafted = list(accumulate((len(self.drafts.get(i, ())) for i in range(len(self.samples))), initial=0))
+        return [(sample + num_drafted[sample], state) for sample, state in self.grammars]
 
 
 @dataclass(frozen=True, slots=True)
