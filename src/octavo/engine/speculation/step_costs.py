@@ -35,7 +35,8 @@ def measure_step_costs(
 ) -> StepCosts:
     """Time steps in which every token is sampled from, of up to 64 tokens, each the best of three runs.
 
-    Stops after two seconds, with two sizes at least: what is not measured is taken to go on as the last two did.
+    Stops after two seconds of such runs, with two sizes at least: what is not measured is taken to go on as the last two
+    did.
 
     Args:
         drafts: timed for one token, if given.
@@ -43,9 +44,8 @@ def measure_step_costs(
     """
     sizes: list[int] = []
     seconds: list[float] = []
-    began = clock()
     for size in _SIZES:
-        if size > max_num_tokens or (len(sizes) >= 2 and clock() - began > _PATIENCE_S):
+        if size > max_num_tokens or (len(sizes) >= 2 and _NUM_RUNS * sum(seconds) > _PATIENCE_S):
             break
         plan = _step_of(size, block_size)
         best = _best_seconds(partial(runner.execute, plan), clock)
