@@ -35,8 +35,8 @@ def measure_step_costs(
 ) -> StepCosts:
     """Time steps in which every token is sampled from, of up to 64 tokens, each the best of three runs.
 
-    Stops after two seconds of such runs, with two sizes at least: what is not measured is taken to go on as the last two
-    did.
+    Stops after two seconds of such runs, with two sizes at least: what is not measured is taken to go on as the last
+    two did.
 
     Args:
         drafts: timed for one token, if given.
