@@ -8,9 +8,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, PreTrainedModel, Qwen2Config, Qwen3Config
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3TextConfig,
+    LlamaConfig,
+    MistralConfig,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen3Config,
+)
 
-CONFIGS = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config}
+CONFIGS = {
+    "gemma2": Gemma2Config,
+    "gemma3": Gemma3TextConfig,
+    "llama": LlamaConfig,
+    "mistral": MistralConfig,
+    "qwen2": Qwen2Config,
+    "qwen3": Qwen3Config,
+}
+# What keeps a family's checkpoint small beside the fields that all have.
+_FAMILY_FIELDS: dict[str, dict[str, Any]] = {}
 
 _SPECIAL_TOKENS = ["<|bos|>", "<|eos|>", "<|im_start|>", "<|im_end|>"]
 _VOCAB_SIZE = 320
@@ -29,7 +47,7 @@ def make_checkpoint(
     max_shard_size: str = "1GB",
     **overrides: Any,
 ) -> Path:
-    """Save a small random float32 model of a family (llama, mistral, qwen2, qwen3) and return its directory.
+    """Save a small random float32 model of a family (a key of CONFIGS) and return its directory.
 
     Every parameter is random, biases and norms included, with a spread that makes ties between logits impossible.
 
@@ -52,7 +70,7 @@ def make_checkpoint(
         "pad_token_id": None,
         "dtype": "float32",
     }
-    config = CONFIGS[family](**(fields | overrides))
+    config = CONFIGS[family](**(fields | _FAMILY_FIELDS.get(family, {}) | overrides))
     generator = torch.Generator().manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     with torch.no_grad():
@@ -70,7 +88,11 @@ def make_checkpoint(
 
 def load_oracle(directory: Path) -> PreTrainedModel:
     """Load a checkpoint with transformers, freshly: models with dynamic rotary scaling keep state between calls."""
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        directory,
+        dtype=torch.float32,
+        attn_implementation="eager",  # the only one that knows soft caps and sinks
+    )
     return model.eval()
 
 

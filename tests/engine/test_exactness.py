@@ -30,6 +30,8 @@ def rope(rope_type: str, **fields: Any) -> dict[str, Any]:
 
 LLAMA3 = rope("llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=64)
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "gemma2": ("gemma2", {"sliding_window": 50}),
+    "gemma3": ("gemma3", {"sliding_window": 50, "num_hidden_layers": 6}),
     "llama2": ("llama", {"num_key_value_heads": 4}),
     "llama3": ("llama", {"tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True} | LLAMA3),
     "llama-dynamic": ("llama", {"max_position_embeddings": 128} | rope("dynamic", factor=4.0)),

@@ -20,6 +20,21 @@ def rope(rope_type: str, **fields: Any) -> dict[str, Any]:
 
 YARN = {"factor": 4.0, "original_max_position_embeddings": 16}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "gemma2": ("gemma2", {"sliding_window": 7, "query_pre_attn_scalar": 24}),
+    "gemma2-no-caps": ("gemma2", {"attn_logit_softcapping": None, "final_logit_softcapping": None}),
+    "gemma2-low-caps": ("gemma2", {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0}),
+    "gemma3": ("gemma3", {"sliding_window": 7, "num_hidden_layers": 7}),
+    "gemma3-linear": (
+        "gemma3",
+        {
+            "sliding_window": 5,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+            "rope_parameters": {
+                "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+            },
+        },
+    ),
     "llama": ("llama", {}),
     "llama-multi-head": ("llama", {"num_key_value_heads": 4}),
     "llama-multi-query": ("llama", {"num_key_value_heads": 1}),

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from octavo.models.layers.decoder import CausalLM
 
 ARCHITECTURES = {
+    "Gemma2ForCausalLM": "octavo.models.architectures.gemma2",
+    "Gemma3ForCausalLM": "octavo.models.architectures.gemma3",
     "LlamaForCausalLM": "octavo.models.architectures.llama",
     "MistralForCausalLM": "octavo.models.architectures.mistral",
     "Qwen2ForCausalLM": "octavo.models.architectures.qwen2",
