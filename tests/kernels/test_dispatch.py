@@ -35,6 +35,7 @@ def test_table_names_each_operation_with_what_it_runs_on() -> None:
     assert [row.operation for row in references] == [
         "rms_norm",
         "silu_and_mul",
+        "gelu_tanh_and_mul",
         "rotary_write_kv",
         "paged_attention",
         "int8_linear",

@@ -43,17 +43,18 @@ def test_rms_norm_in_bfloat16_takes_the_mean_in_float32() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=seeds, num_tokens=sizes, num_heads=sizes, num_kv_heads=sizes, half=sizes)
-def test_rotary_multiplies_each_pair_by_a_complex_unit(
-    seed: int, num_tokens: int, num_heads: int, num_kv_heads: int, half: int
+@given(seed=seeds, num_tokens=sizes, num_heads=sizes, num_kv_heads=sizes, half=sizes, rest=st.integers(0, 5))
+def test_rotary_multiplies_each_pair_by_a_complex_unit_and_leaves_the_rest(
+    seed: int, num_tokens: int, num_heads: int, num_kv_heads: int, half: int, rest: int
 ) -> None:
-    query, key = noise(seed, num_tokens, num_heads, 2 * half), noise(seed + 1, num_tokens, num_kv_heads, 2 * half)
+    head_dim = 2 * half + rest
+    query, key = noise(seed, num_tokens, num_heads, head_dim), noise(seed + 1, num_tokens, num_kv_heads, head_dim)
     angles = noise(seed + 2, num_tokens, half)
     cos, sin = (torch.cat((part, part), dim=-1) for part in (angles.cos(), angles.sin()))
     for before, after in zip((query, key), reference.apply_rotary(query, key, cos, sin), strict=True):
         unit = torch.polar(torch.ones_like(angles).double(), angles.double()).unsqueeze(1)
-        turned = torch.complex(before[..., :half].double(), before[..., half:].double()) * unit
-        expected = torch.cat((turned.real, turned.imag), dim=-1)
+        turned = torch.complex(before[..., :half].double(), before[..., half : 2 * half].double()) * unit
+        expected = torch.cat((turned.real, turned.imag, before[..., 2 * half :].double()), dim=-1)
         torch.testing.assert_close(after.double(), expected, atol=1e-5, rtol=1e-5)
 
 
@@ -67,6 +68,48 @@ def test_gate_is_silu_of_the_first_half_times_the_second(seed: int, num_tokens: 
         for column in range(size):
             gate, up = x[row, column].item(), x[row, size + column].item()
             assert math.isclose(result[row, column].item(), gate / (1 + math.exp(-gate)) * up, abs_tol=1e-5)
+
+
+def test_tanh_gate_is_that_of_the_paper() -> None:
+    x = noise(0, 3, 20)
+    result = kernels.gelu_tanh_and_mul(x)
+    for row in range(3):
+        for column in range(10):
+            gate, up = x[row, column].item(), x[row, 10 + column].item()
+            tanh = math.tanh(math.sqrt(2 / math.pi) * (gate + 0.044715 * gate**3))
+            assert math.isclose(result[row, column].item(), gate / 2 * (1 + tanh) * up, abs_tol=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=seeds, head_dim=st.integers(1, 20), scale=st.sampled_from([1e-36, 1.0, 1e36]))
+def test_int8_is_within_half_a_step_of_the_number_and_the_largest_is_127(
+    seed: int, head_dim: int, scale: float
+) -> None:
+    x = noise(seed, 3, 2, head_dim) * scale
+    numbers, scales = reference.quantize_kv(x)
+    assert numbers.abs().amax(-1).eq(127).all()
+    steps = scales.double().unsqueeze(-1)
+    assert ((numbers.double() * steps - x.double()).abs() <= 0.5001 * steps).all()
+
+
+def test_int8_of_zeros_is_zero_and_of_what_is_not_finite_not_a_number() -> None:
+    x = torch.tensor([[[0.0, 0.0]], [[1.0, torch.nan]], [[-torch.inf, 1.0]]])
+    numbers, scales = reference.quantize_kv(x)
+    assert not numbers.any()
+    assert scales[0] == 0
+    assert scales[1:].isnan().all()
+
+
+def test_int8_keys_and_values_land_in_their_slots_with_their_scales() -> None:
+    key, value = noise(0, 2, 3, 4), noise(1, 2, 3, 4)
+    caches = [torch.full((2, 2, 3, 4), 99, dtype=torch.int8) for _ in range(2)]
+    scales = [torch.full((2, 2, 3), math.pi) for _ in range(2)]
+    reference.write_kv(key, value, *caches, torch.tensor([3, 1]), *scales)
+    for written, cache, factors in zip((key, value), caches, scales, strict=True):
+        read = cache.flatten(0, 1)[[3, 1]] * factors.flatten(0, 1)[[3, 1]].unsqueeze(-1)
+        torch.testing.assert_close(read, written, atol=0.02, rtol=0)
+        assert cache.flatten(0, 1)[[0, 2]].eq(99).all()
+        assert factors.flatten(0, 1)[[0, 2]].eq(math.pi).all()
 
 
 @settings(max_examples=30, deadline=None)

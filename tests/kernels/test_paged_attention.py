@@ -3,102 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import math
-import random
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from octavo import kernels
 from octavo.kernels import reference
-
-Attention = Callable[..., Tensor]
-
-
-@dataclass
-class Batch:
-    """Sequences with their keys and values, both laid out in pages and as they were."""
-
-    query: Tensor
-    keys: list[Tensor]
-    values: list[Tensor]
-    key_cache: Tensor
-    value_cache: Tensor
-    block_tables: Tensor
-    query_lens: list[int]
-    seq_lens: list[int]
-
-    def attend(self, sliding_window: int | None = None, attention: Attention = kernels.paged_attention) -> Tensor:
-        return attention(
-            self.query,
-            self.key_cache,
-            self.value_cache,
-            self.block_tables,
-            torch.tensor([0, *self.query_lens]).cumsum(0).int(),
-            torch.tensor(self.seq_lens, dtype=torch.int32),
-            self.query_lens,
-            self.seq_lens,
-            self.query.shape[-1] ** -0.5,
-            sliding_window,
-        )
-
-
-def make_batch(
-    lengths: list[tuple[int, int]],
-    *,
-    block_size: int = 4,
-    num_kv_heads: int = 2,
-    group: int = 2,
-    head_dim: int = 4,
-    dtype: torch.dtype = torch.float32,
-    seed: int = 0,
-) -> Batch:
-    """Make a batch of (query length, sequence length) pairs; every slot that no sequence owns is NaN."""
-    generator = torch.Generator().manual_seed(seed)
-    seq_lens = [length for _, length in lengths]
-    needs = [-(-length // block_size) for length in seq_lens]
-    num_blocks = sum(needs) + 2
-    free = list(range(1, num_blocks))
-    random.Random(seed).shuffle(free)
-    caches = [torch.full((num_blocks, block_size, num_kv_heads, head_dim), torch.nan, dtype=dtype) for _ in range(2)]
-    tables = torch.zeros(len(lengths), max(needs) + 1, dtype=torch.int32)
-    sequences: list[list[Tensor]] = [[], []]
-    for row, (length, need) in enumerate(zip(seq_lens, needs, strict=True)):
-        blocks = [free.pop() for _ in range(need)]
-        tables[row, :need] = torch.tensor(blocks)
-        for cache, kept in zip(caches, sequences, strict=True):
-            written = torch.randn(length, num_kv_heads, head_dim, generator=generator).to(dtype)
-            for position in range(length):
-                cache[blocks[position // block_size], position % block_size] = written[position]
-            kept.append(written)
-    num_tokens = sum(num_queries for num_queries, _ in lengths)
-    query = torch.randn(num_tokens, num_kv_heads * group, head_dim, generator=generator).to(dtype)
-    return Batch(query, *sequences, *caches, tables, [queries for queries, _ in lengths], seq_lens)
-
-
-def attend_by_definition(batch: Batch, sliding_window: int | None) -> Tensor:
-    num_heads, head_dim = batch.query.shape[1:]
-    group = num_heads // batch.key_cache.shape[2]
-    expected = torch.zeros(batch.query.shape, dtype=torch.float64)
-    token = 0
-    for keys, values, num_queries, length in zip(
-        batch.keys, batch.values, batch.query_lens, batch.seq_lens, strict=True
-    ):
-        for position in range(length - num_queries, length):
-            first = 0 if sliding_window is None else max(0, position - sliding_window + 1)
-            for head in range(num_heads):
-                seen = slice(first, position + 1)
-                scores = keys[seen, head // group].double() @ batch.query[token, head].double() / math.sqrt(head_dim)
-                expected[token, head] = torch.softmax(scores, 0) @ values[seen, head // group].double()
-            token += 1
-    return expected
-
+from tests.kernels.paged_batches import Batch, attend_by_definition, make_batch
 
 lengths_of_sequences = st.lists(
     st.integers(1, 14).flatmap(
@@ -118,6 +31,8 @@ lengths_of_sequences = st.lists(
     sliding_window=st.none() | st.integers(1, 15),
     max_queries=st.sampled_from([1, 3, 512]),
     max_gathered=st.sampled_from([1, 64, 2**22]),
+    soft_cap=st.none() | st.sampled_from([0.5, 30.0]),
+    with_sinks=st.booleans(),
     seed=st.integers(0, 2**31),
 )
 def test_attention_equals_its_definition(
@@ -128,16 +43,28 @@ def test_attention_equals_its_definition(
     sliding_window: int | None,
     max_queries: int,
     max_gathered: int,
+    soft_cap: float | None,
+    with_sinks: bool,
     seed: int,
 ) -> None:
     batch = make_batch(lengths, block_size=block_size, num_kv_heads=num_kv_heads, group=group, seed=seed)
+    sinks = torch.linspace(-2, 3, num_kv_heads * group) if with_sinks else None
     module = importlib.import_module("octavo.kernels.reference.paged_attention")
     with pytest.MonkeyPatch.context() as patch:
         # Small pieces, so that small inputs take every path.
         patch.setattr(module, "_MAX_QUERIES", max_queries)
         patch.setattr(module, "_MAX_GATHERED_ELEMENTS", {"cpu": max_gathered})
-        attended = batch.attend(sliding_window)
-    torch.testing.assert_close(attended.double(), attend_by_definition(batch, sliding_window), atol=1e-5, rtol=1e-5)
+        attended = batch.attend(sliding_window, reference.paged_attention, soft_cap=soft_cap, sinks=sinks)
+    expected = attend_by_definition(batch, sliding_window, soft_cap, sinks)
+    torch.testing.assert_close(attended.double(), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("query_dtype", [torch.float32, torch.bfloat16])
+def test_int8_numbers_are_multiplied_with_the_scale_of_their_token_and_head(query_dtype: torch.dtype) -> None:
+    batch = make_batch([(1, 40), (1, 3), (17, 30)], head_dim=16, dtype=query_dtype, cache_dtype=torch.int8)
+    attended = batch.attend(attention=reference.paged_attention)
+    tolerance = 1e-5 if query_dtype is torch.float32 else 2e-2
+    torch.testing.assert_close(attended.double(), attend_by_definition(batch), atol=tolerance, rtol=tolerance)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -17,6 +17,7 @@ from octavo.kernels.dispatch import Implementation, KernelRow, Operation, rows_o
 
 __all__ = [
     "describe",
+    "gelu_tanh_and_mul",
     "forget_choices",
     "int4_linear",
     "int8_groups_linear",
@@ -49,6 +50,7 @@ def _operation(
 
 rms_norm = _operation("rms_norm", reference.rms_norm, cpu.rms_norm)
 silu_and_mul = _operation("silu_and_mul", reference.silu_and_mul, cpu.silu_and_mul)
+gelu_tanh_and_mul = _operation("gelu_tanh_and_mul", reference.gelu_tanh_and_mul, cpu.gelu_tanh_and_mul)
 rotary_write_kv = _operation("rotary_write_kv", reference.rotary_write_kv, cpu.rotary_write_kv)
 paged_attention = _operation("paged_attention", reference.paged_attention, cpu.paged_attention)
 int8_linear = Operation("int8_linear", [Implementation("reference", reference.int8_linear)])
@@ -59,6 +61,7 @@ int8_groups_linear = Operation("int8_groups_linear", [Implementation("reference"
 _OPERATIONS: Sequence[Operation[..., Any]] = (
     rms_norm,
     silu_and_mul,
+    gelu_tanh_and_mul,
     rotary_write_kv,
     paged_attention,
     int8_linear,

@@ -4,6 +4,7 @@ The native module is built when the package is installed, if there is a compiler
 a kernel to it is said in ``native/kernel.h``. Activations are float32 here; weights keep the type of the checkpoint.
 """
 
+from octavo.kernels.cpu.gelu_tanh_and_mul import gelu_tanh_and_mul
 from octavo.kernels.cpu.linear import PackedWeight, embedding, linear, linear_silu_and_mul, pack
 from octavo.kernels.cpu.loading import NativeStatus, has_native, load_native, native_status
 from octavo.kernels.cpu.paged_attention import paged_attention
@@ -32,6 +33,7 @@ __all__ = [
     "QuantizedRows",
     "default_num_threads",
     "embedding",
+    "gelu_tanh_and_mul",
     "has_native",
     "int4_linear",
     "int4_linear_silu_and_mul",

@@ -81,6 +81,10 @@ def paged_attention(
     num_seqs: int,
     scale: float,
     window: int,
+    key_scales: int,
+    value_scales: int,
+    soft_cap: float,
+    sinks: int,
 ) -> None: ...
 def rms_norm(
     x: int,
@@ -95,6 +99,7 @@ def rms_norm(
     normalised: int,
 ) -> None: ...
 def silu_and_mul(x: int, x_stride: int, num_rows: int, size: int, y: int) -> None: ...
+def gelu_tanh_and_mul(x: int, x_stride: int, num_rows: int, size: int, y: int) -> None: ...
 def rotary_write_kv(
     query: int,
     query_stride: int,
@@ -116,6 +121,9 @@ def rotary_write_kv(
     num_kv_heads: int,
     head_dim: int,
     slots: int,
+    rotary_dim: int,
+    key_scales: int,
+    value_scales: int,
 ) -> None: ...
 def available_isas() -> list[str]: ...
 def active_isa() -> str: ...

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from octavo.kernels.cpu.kv_cache import kv_type_of
+from octavo.kernels.cpu.kv_cache import address_of, kv_type_of
 from octavo.kernels.cpu.loading import load_native
 
 
@@ -22,21 +22,28 @@ def paged_attention(
     seq_lens_host: Sequence[int],
     scale: float,
     sliding_window: int | None = None,
+    soft_cap: float | None = None,
+    sinks: Tensor | None = None,
+    key_scales: Tensor | None = None,
+    value_scales: Tensor | None = None,
 ) -> Tensor:
-    """As :func:`octavo.kernels.reference.paged_attention`, for float32 queries and a cache of any float type.
+    """As :func:`octavo.kernels.reference.paged_attention`, for float32 queries and a cache of any type.
 
-    Scores, weights and sums are float32. A token's result is the same bits whatever else is in the batch and however
-    many threads there are, and for a sequence of several queries also however its prompt is cut into chunks. Lengths
-    are read from the tensors, which are on the host here.
+    Scores, weights and sums are float32. A token's result is the same bits whatever else is in the batch, however its
+    sequence is cut into chunks or single tokens, and however many threads there are. NaN and infinity in a query, or in
+    a key or value that it sees, go through as in torch; what it does not see has no effect, NaN included. Lengths are
+    read from the tensors, which are on the host here.
     """
     num_tokens, num_heads, head_dim = query.shape
     _, block_size, num_kv_heads, _ = key_cache.shape
-    kv_type = kv_type_of(key_cache, value_cache, head_dim)
+    kv_type = kv_type_of(key_cache, value_cache, head_dim, key_scales, value_scales)
     if query.dtype is not torch.float32 or num_heads % num_kv_heads:
         raise TypeError(
             f"queries must be torch.float32 with a multiple of {num_kv_heads} heads, not {query.dtype} "
             f"{list(query.shape)}"
         )
+    if sinks is not None and (sinks.dtype is not torch.float32 or sinks.shape != (num_heads,)):
+        raise TypeError(f"sinks must be torch.float32 [{num_heads}], not {sinks.dtype} {list(sinks.shape)}")
     num_seqs = len(seq_lens_host)
     if not (block_tables.dtype is query_starts.dtype is seq_lens.dtype is torch.int32) or block_tables.stride(1) != 1:
         raise TypeError("block tables, query starts and lengths must be torch.int32 with contiguous rows")
@@ -44,6 +51,7 @@ def paged_attention(
     if dim_stride != 1 or head_stride != head_dim:
         query = query.contiguous()
     query_starts, seq_lens = query_starts.contiguous(), seq_lens.contiguous()
+    sinks = None if sinks is None else sinks.contiguous()
     output = torch.empty(num_tokens, num_heads, head_dim)
     load_native().paged_attention(
         query.data_ptr(),
@@ -63,5 +71,9 @@ def paged_attention(
         num_seqs,
         scale,
         sliding_window or 0,
+        address_of(key_scales),
+        address_of(value_scales),
+        soft_cap or 0.0,
+        address_of(sinks),
     )
     return output

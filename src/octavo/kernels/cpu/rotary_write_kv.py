@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from octavo.kernels.cpu.kv_cache import kv_type_of
+from octavo.kernels.cpu.kv_cache import address_of, kv_type_of
 from octavo.kernels.cpu.loading import load_native
 
 
@@ -21,19 +21,29 @@ def rotary_write_kv(
     query_norm_weight: Tensor | None = None,
     key_norm_weight: Tensor | None = None,
     eps: float = 0.0,
+    key_scales: Tensor | None = None,
+    value_scales: Tensor | None = None,
 ) -> Tensor:
-    """As :func:`octavo.kernels.reference.rotary_write_kv`, for float32 and a cache of any float type.
+    """As :func:`octavo.kernels.reference.rotary_write_kv`, for float32 and a cache of any type.
 
     Query, key and value may be slices of one tensor. Of cos and sin the first half of each row is read.
     """
     num_tokens, num_heads, head_dim = query.shape
-    kv_type = kv_type_of(key_cache, value_cache, head_dim)
+    kv_type = kv_type_of(key_cache, value_cache, head_dim, key_scales, value_scales)
     num_kv_heads = key_cache.shape[2]
-    kv_shape, angles_shape = (num_tokens, num_kv_heads, head_dim), (num_tokens, head_dim)
-    if key.shape != kv_shape or value.shape != kv_shape or cos.shape != angles_shape or sin.shape != angles_shape:
+    kv_shape, angles_shape = (num_tokens, num_kv_heads, head_dim), cos.shape
+    rotary_dim = angles_shape[-1]
+    if (
+        key.shape != kv_shape
+        or value.shape != kv_shape
+        or angles_shape != (num_tokens, rotary_dim)
+        or sin.shape != angles_shape
+        or rotary_dim > head_dim
+        or rotary_dim % 2
+    ):
         raise TypeError(
-            f"key and value must be {list(kv_shape)}, cos and sin {list(angles_shape)}, not {list(key.shape)}, "
-            f"{list(value.shape)}, {list(cos.shape)} and {list(sin.shape)}"
+            f"key and value must be {list(kv_shape)}, cos and sin [{num_tokens}, an even number up to {head_dim}], not "
+            f"{list(key.shape)}, {list(value.shape)}, {list(cos.shape)} and {list(sin.shape)}"
         )
     if not (query.dtype is key.dtype is value.dtype is cos.dtype is sin.dtype is torch.float32):
         raise TypeError("query, key, value, cos and sin must be torch.float32")
@@ -58,8 +68,8 @@ def rotary_write_kv(
         rotated.data_ptr(),
         cos.data_ptr(),
         sin.data_ptr(),
-        0 if query_norm_weight is None else query_norm_weight.data_ptr(),
-        0 if key_norm_weight is None else key_norm_weight.data_ptr(),
+        address_of(query_norm_weight),
+        address_of(key_norm_weight),
         eps,
         key_cache.data_ptr(),
         value_cache.data_ptr(),
@@ -67,6 +77,9 @@ def rotary_write_kv(
         num_kv_heads,
         head_dim,
         slots.data_ptr(),
+        rotary_dim,
+        address_of(key_scales),
+        address_of(value_scales),
     )
     return rotated
 

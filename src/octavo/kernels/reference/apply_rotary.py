@@ -7,12 +7,14 @@ from torch import Tensor
 
 
 def apply_rotary(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-    """Rotate each pair (i, i + head_dim / 2) of a head by the angle of its position.
+    """Rotate each pair (i, i + rotary_dim / 2) of a head by the angle of its position.
+
+    Dimensions from rotary_dim on stay as they are (partial rotation).
 
     Args:
         query: ``[num_tokens, num_heads, head_dim]``.
         key: ``[num_tokens, num_kv_heads, head_dim]``.
-        cos, sin: ``[num_tokens, head_dim]``, each angle twice: once for either half.
+        cos, sin: ``[num_tokens, rotary_dim]``, each angle twice: once for either half.
 
     Returns:
         The rotated query and key, new tensors of the same shapes.
@@ -22,5 +24,6 @@ def apply_rotary(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> tuple[
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-second, first), dim=-1) * sin
+    turned, rest = x.split((cos.shape[-1], x.shape[-1] - cos.shape[-1]), dim=-1)
+    first, second = turned.chunk(2, dim=-1)
+    return torch.cat((turned * cos + torch.cat((-second, first), dim=-1) * sin, rest), dim=-1)

@@ -7,6 +7,8 @@ written hold anything, NaN included, so keys and values that must not be seen ar
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -17,6 +19,19 @@ from torch.nn import functional as F
 _MAX_GATHERED_ELEMENTS = {"cpu": 2**18, "cuda": 2**26}
 # Queries of one sequence at a time: bounds the mask, and skips the keys that no query of the piece may see.
 _MAX_QUERIES = 512
+
+# Keys and values, each with its scales.
+_Cache: TypeAlias = tuple[tuple[Tensor, Tensor | None], tuple[Tensor, Tensor | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Scores:
+    """What is done with dot products of queries and keys; the arguments of :func:`paged_attention`."""
+
+    scale: float
+    sliding_window: int | None
+    soft_cap: float | None
+    sinks: Tensor | None
 
 
 def paged_attention(
@@ -30,6 +45,10 @@ def paged_attention(
     seq_lens_host: Sequence[int],
     scale: float,
     sliding_window: int | None = None,
+    soft_cap: float | None = None,
+    sinks: Tensor | None = None,
+    key_scales: Tensor | None = None,
+    value_scales: Tensor | None = None,
 ) -> Tensor:
     """Let each token attend to the tokens of its own sequence up to its own position.
 
@@ -46,12 +65,17 @@ def paged_attention(
         seq_lens: ``[num_seqs]`` int32, at least 1 each.
         query_lens_host, seq_lens_host: number of queries and length of each sequence, on the host.
         scale: factor of the dot products.
+        soft_cap: bounds scores to ``soft_cap * tanh(score / soft_cap)`` (Gemma 2); None leaves them.
+        sinks: ``[num_heads]`` float32, a score of each head that only adds to the sum of the weights (GPT-OSS).
+        key_scales, value_scales: ``[num_blocks, block_size, num_kv_heads]`` float32, factors of the whole numbers in
+            caches of int8; None for other types.
 
     Returns:
         ``[num_tokens, num_heads, head_dim]`` in the type of ``query``; the softmax is taken in float32.
     """
     output = torch.empty_like(query)
-    cache = (key_cache, value_cache)
+    cache = ((key_cache, key_scales), (value_cache, value_scales))
+    scores = _Scores(scale, sliding_window, soft_cap, sinks)
     token = 0
     for first, last in _runs(query_lens_host, seq_lens_host, key_cache):
         lengths = seq_lens_host[first:last]
@@ -59,10 +83,10 @@ def paged_attention(
         end = token + num_queries * (last - first)
         if num_queries == 1:
             output[token:end] = _decode(
-                query[token:end], cache, block_tables[first:last], seq_lens[first:last], lengths, scale, sliding_window
+                query[token:end], cache, block_tables[first:last], seq_lens[first:last], lengths, scores
             )
         else:
-            _prefill(output[token:end], query[token:end], cache, block_tables[first], lengths[0], scale, sliding_window)
+            _prefill(output[token:end], query[token:end], cache, block_tables[first], lengths[0], scores)
         token = end
     return output
 
@@ -87,17 +111,16 @@ def _runs(query_lens: Sequence[int], seq_lens: Sequence[int], key_cache: Tensor)
 
 def _decode(
     query: Tensor,
-    cache: tuple[Tensor, Tensor],
+    cache: _Cache,
     block_tables: Tensor,
     seq_lens: Tensor,
     lengths: Sequence[int],
-    scale: float,
-    sliding_window: int | None,
+    scores: _Scores,
 ) -> Tensor:
     """Attend with one query a sequence: ``[num_seqs, num_heads, head_dim]``."""
     num_seqs, num_heads, head_dim = query.shape
-    num_kv_heads = cache[0].shape[2]
-    keys, values = (_gather(part, block_tables, max(lengths), query.dtype) for part in cache)
+    num_kv_heads = cache[0][0].shape[2]
+    keys, values = (_gather(*part, block_tables, max(lengths), query.dtype) for part in cache)
     positions = torch.arange(keys.shape[1], device=query.device)
     is_written = positions < seq_lens.unsqueeze(1)
     # Below the shortest length everything is written: only the tail needs the pass over the memory.
@@ -106,38 +129,38 @@ def _decode(
     keys[:, tail].masked_fill_(hidden, 0)
     values[:, tail].masked_fill_(hidden, 0)
     visible = is_written
-    if sliding_window is not None:
-        visible = visible & (positions >= seq_lens.unsqueeze(1) - sliding_window)
+    if scores.sliding_window is not None:
+        visible = visible & (positions >= seq_lens.unsqueeze(1) - scores.sliding_window)
     # The heads that share a key head are the rows of one matrix, so that keys are not repeated.
     grouped = query.reshape(num_seqs, num_kv_heads, num_heads // num_kv_heads, head_dim)
-    attended = F.scaled_dot_product_attention(
-        grouped, keys.transpose(1, 2), values.transpose(1, 2), attn_mask=visible[:, None, None], scale=scale
-    )
+    sinks = None if scores.sinks is None else scores.sinks.view(num_kv_heads, -1, 1)
+    attended = _attend(grouped, keys.transpose(1, 2), values.transpose(1, 2), visible[:, None, None], scores, sinks)
     return attended.reshape(num_seqs, num_heads, head_dim)
 
 
 def _prefill(
     output: Tensor,
     query: Tensor,
-    cache: tuple[Tensor, Tensor],
+    cache: _Cache,
     block_table: Tensor,
     length: int,
-    scale: float,
-    sliding_window: int | None,
+    scores: _Scores,
 ) -> None:
     """Attend with all queries of one sequence, ``[num_queries, num_heads, head_dim]``, into ``output``."""
     num_queries, num_heads, head_dim = query.shape
-    num_kv_heads = cache[0].shape[2]
+    num_kv_heads = cache[0][0].shape[2]
     group = num_heads // num_kv_heads
     # [num_kv_heads, group, length, head_dim]: a key head is seen by its whole group without being copied.
     keys, values = (
-        _gather(part, block_table.unsqueeze(0), length, query.dtype)[0, :length]
+        _gather(*part, block_table.unsqueeze(0), length, query.dtype)[0, :length]
         .transpose(0, 1)
         .unsqueeze(1)
         .expand(-1, group, -1, -1)
         for part in cache
     )
     positions = torch.arange(length, device=query.device)
+    sliding_window = scores.sliding_window
+    sinks = None if scores.sinks is None else scores.sinks.view(num_kv_heads, group, 1, 1)
     for start in range(0, num_queries, _MAX_QUERIES):
         stop = min(start + _MAX_QUERIES, num_queries)
         first_position, end = length - num_queries + start, length - num_queries + stop
@@ -150,18 +173,38 @@ def _prefill(
             if sliding_window is not None:
                 visible &= positions[begin:end] > own - sliding_window
         grouped = query[start:stop].view(stop - start, num_kv_heads, group, head_dim).permute(1, 2, 0, 3)
-        attended = F.scaled_dot_product_attention(
-            grouped,
-            keys[:, :, begin:end],
-            values[:, :, begin:end],
-            attn_mask=visible,
-            is_causal=is_square,
-            scale=scale,
-        )
+        attended = _attend(grouped, keys[:, :, begin:end], values[:, :, begin:end], visible, scores, sinks)
         output[start:stop] = attended.permute(2, 0, 1, 3).reshape(stop - start, num_heads, head_dim)
 
 
-def _gather(cache: Tensor, block_tables: Tensor, length: int, dtype: torch.dtype) -> Tensor:
+def _attend(
+    query: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None, scores: _Scores, sinks: Tensor | None
+) -> Tensor:
+    """Attend with ``[..., num_queries, head_dim]`` to ``[..., num_keys, head_dim]``.
+
+    Args:
+        visible: ``[..., num_queries, num_keys]``; None if as many queries as keys see all keys up to their own.
+        sinks: broadcastable to ``[..., num_queries, 1]``.
+    """
+    if scores.soft_cap is None and sinks is None:
+        return F.scaled_dot_product_attention(
+            query, keys, values, attn_mask=visible, is_causal=visible is None, scale=scores.scale
+        )
+    if visible is None:
+        visible = torch.ones(query.shape[-2], keys.shape[-2], dtype=torch.bool, device=query.device).tril()
+    products = (query @ keys.transpose(-1, -2)).to(torch.float32) * scores.scale
+    if scores.soft_cap is not None:
+        products = scores.soft_cap * torch.tanh(products / scores.soft_cap)
+    products = products.masked_fill(~visible, -torch.inf)
+    if sinks is not None:
+        products = torch.cat((products, sinks.expand(*products.shape[:-1], 1)), dim=-1)
+    weights = products.softmax(-1)[..., : keys.shape[-2]]
+    return weights.to(values.dtype) @ values
+
+
+def _gather(
+    cache: Tensor, scales: Tensor | None, block_tables: Tensor, length: int, dtype: torch.dtype
+) -> Tensor:
     """Copy the first blocks of each sequence, as many as ``length`` tokens need, side by side.
 
     Returns:
@@ -171,4 +214,8 @@ def _gather(cache: Tensor, block_tables: Tensor, length: int, dtype: torch.dtype
     num_blocks = -(-length // block_size)
     tables = block_tables[:, :num_blocks]
     blocks = cache.view(cache.shape[0], -1).index_select(0, tables.reshape(-1)).to(dtype)
-    return blocks.view(tables.shape[0], num_blocks * block_size, num_kv_heads, head_dim)
+    gathered = blocks.view(tables.shape[0], num_blocks * block_size, num_kv_heads, head_dim)
+    if scales is not None:
+        factors = scales.view(cache.shape[0], -1).index_select(0, tables.reshape(-1))
+        gathered *= factors.view(*gathered.shape[:-1], 1).to(dtype)
+    return gathered

@@ -1,18 +1,16 @@
 // Attention of a sequence with one query. Include in .isa.cc files only.
 //
 // The cost is reading the cache, so each key and value is read once, for all heads of its group, with dot products for
-// the scores. The context is cut into splits of a fixed length; each has a softmax of its own, and the last one to be done
-// combines them in order. So the result does not depend on the number of threads.
+// the scores. Each tile of the context is an item of its own, and the last one to be done merges them in order. So the
+// result does not depend on the number of threads.
 #pragma once
 
 #include <utility>
 
-#include "attention_work.h"
+#include "attention_order.h"
 
 namespace octavo::OCTAVO_ISA {
 
-// Tokens of a split.
-constexpr int64_t kSplitTokens = 128;
 // Tokens after which the next key head has its turn. The heads of a token are neighbours in memory, and reading is fastest
 // where whole tokens follow each other.
 constexpr int kTurnTokens = 8;
@@ -22,14 +20,14 @@ constexpr int64_t kMaxLot = 8;
 constexpr int kSums = kWidth == 16 ? 16 : 8;
 constexpr int kCacheLine = 64;
 
-// A split of a sequence for some key heads.
+// A tile of a sequence, counted from the first one that is seen, for some key heads.
 struct DecodeItem {
-    int64_t sequence, split, first_kv_head, end_kv_head;
-    float* partials;  // of the sequence's first split, or null if it has only one
+    int64_t sequence, tile, first_kv_head, end_kv_head;
+    float* partials;  // of the sequence's first tile, or null if it has only one
     int32_t* num_done;
 };
 
-// One head's share of a split: its weighted sum of values, the largest score, and the sum of the weights.
+// One head's share of a tile: its weighted sum of values, the largest score, and the sum of the weights.
 struct Partial {
     float* values;
     float* max_score;
@@ -38,24 +36,18 @@ struct Partial {
 
 inline int64_t padded_head_dim(const PagedAttentionArgs& args) { return round_up(args.cache.head_dim, kWidth); }
 inline int64_t partial_floats(const PagedAttentionArgs& args) { return padded_head_dim(args) + kWidth; }
-inline Partial partial_at(const PagedAttentionArgs& args, float* partials, int64_t split, int64_t head) {
-    float* values = partials + (split * args.num_heads + head) * partial_floats(args);
+inline Partial partial_at(const PagedAttentionArgs& args, float* partials, int64_t tile, int64_t head) {
+    float* values = partials + (tile * args.num_heads + head) * partial_floats(args);
     return {values, values + padded_head_dim(args), values + padded_head_dim(args) + 1};
 }
 
-inline int64_t num_splits(const PagedAttentionArgs& args, const Sequence& sequence) {
-    return (sequence.length - 1) / kSplitTokens - first_visible(args, sequence.length - 1) / kSplitTokens + 1;
+inline int64_t num_tiles(const PagedAttentionArgs& args, const Sequence& sequence) {
+    return (sequence.length - 1) / kTileTokens - first_visible(args, sequence.length - 1) / kTileTokens + 1;
 }
 
 // Floats of scratch space that a thread needs.
 inline int64_t decode_floats(const PagedAttentionArgs& args) {
-    return args.num_heads * (padded_head_dim(args) + kSplitTokens + partial_floats(args));
-}
-
-inline float exp_of(float value) {
-    float lanes[kWidth];
-    store(lanes, exp(broadcast(value)));
-    return lanes[0];
+    return args.num_heads * (padded_head_dim(args) + kTileTokens + partial_floats(args));
 }
 
 // The largest power of two that is no larger than n and `most`.
@@ -65,13 +57,27 @@ constexpr int power_of_two_below(int n, int most) {
     return power;
 }
 
-// Bring in what the next turn reads. A turn of all heads is larger than the first-level cache.
+// Brings in what the next turn reads, whole tokens in the order in which they are in memory: one step a lot of heads.
 template <typename Item>
-inline void fetch_ahead(const Item* row, int64_t head_dim) {
-    const char* bytes = reinterpret_cast<const char*>(row);
-    for (int64_t byte = 0; byte < head_dim * static_cast<int64_t>(sizeof(Item)); byte += kCacheLine)
-        prefetch_l2(bytes + byte);
-}
+class TurnFetch {
+  public:
+    TurnFetch(const Item* rows, const int64_t* offsets, int64_t row_items, int64_t num_steps)
+        : rows_(rows), offsets_(offsets), row_bytes_(row_items * sizeof(Item)), num_steps_(num_steps) {}
+
+    void step() {
+        ++step_;
+        for (; token_ * num_steps_ < step_ * kTurnTokens; ++token_) {
+            const char* row = reinterpret_cast<const char*>(rows_ + offsets_[token_]);
+            for (int64_t byte = 0; byte < row_bytes_; byte += kCacheLine) prefetch_l2(row + byte);
+        }
+    }
+
+  private:
+    const Item* rows_;
+    const int64_t* offsets_;
+    const int64_t row_bytes_, num_steps_;
+    int64_t step_ = 0, token_ = 0;
+};
 
 // Scores of kTurnTokens tokens for kHeads heads: dot products of rows of `query` with rows of `keys`.
 template <typename Kv, int kHeads>
@@ -83,10 +89,7 @@ inline void score_turn(const float* query, int64_t query_stride, const typename 
     const int rest = static_cast<int>(head_dim - whole);
     for (int64_t token = 0; token < kTurnTokens; token += kTokens) {
         const typename Kv::Item* rows[kTokens];
-        for (int t = 0; t < kTokens; ++t) {
-            rows[t] = keys + offsets[token + t];
-            fetch_ahead(keys + offsets[token + t + kTurnTokens], head_dim);
-        }
+        for (int t = 0; t < kTokens; ++t) rows[t] = keys + offsets[token + t];
         F32 sums[kVectors];
 #pragma GCC unroll 16
         for (int i = 0; i < kVectors; ++i) sums[i] = zero();
@@ -108,7 +111,7 @@ inline void score_turn(const float* query, int64_t query_stride, const typename 
 #pragma GCC unroll 4
         for (int i = 0; i < kVectors; i += kWidth) store(dots + i, sum_each(sums + i));
         for (int h = 0; h < kHeads; ++h)
-            for (int t = 0; t < kTokens; ++t) scores[h * kSplitTokens + token + t] = dots[h * kTokens + t];
+            for (int t = 0; t < kTokens; ++t) scores[h * kTileTokens + token + t] = dots[h * kTokens + t];
     }
 }
 
@@ -129,7 +132,7 @@ inline void add_columns(const float* weights, int64_t num_tokens, const typename
             value[c] = rest > 0 ? Kv::load_first(row + c * kWidth, rest) : Kv::load(row + c * kWidth);
 #pragma GCC unroll 8
         for (int h = 0; h < kHeads; ++h) {
-            const F32 weight = broadcast(weights[h * kSplitTokens + t]);
+            const F32 weight = broadcast(weights[h * kTileTokens + t]);
 #pragma GCC unroll 16
             for (int c = 0; c < kColumns; ++c) total[h][c] = fma(weight, value[c], total[h][c]);
         }
@@ -158,7 +161,6 @@ inline void add_values_from(int64_t dim, const float* weights, int64_t num_token
 template <typename Kv, int kHeads>
 inline void add_turn(const float* weights, int64_t num_tokens, const typename Kv::Item* values, const int64_t* offsets,
                      int64_t head_dim, float* sums, int64_t sums_stride) {
-    for (int64_t t = 0; t < num_tokens; ++t) fetch_ahead(values + offsets[t + kTurnTokens], head_dim);
     add_values_from<Kv, kHeads, power_of_two_below(kSums / kHeads, kSums)>(0, weights, num_tokens, values, offsets, head_dim,
                                                                     sums, sums_stride);
 }
@@ -180,6 +182,10 @@ struct DecodeKernel {
         return table[lot - 1];
     }
 
+    static int64_t lots_of_head(const PagedAttentionArgs& args) {
+        return (args.num_heads / args.cache.num_kv_heads + kMaxLot - 1) / kMaxLot;
+    }
+
     // Call body(key head, first query head, number of query heads) for each lot of an item.
     template <typename Body>
     static void for_each_lot(const PagedAttentionArgs& args, const DecodeItem& item, Body&& body) {
@@ -190,51 +196,73 @@ struct DecodeKernel {
     }
 };
 
-// Turn n scores into weights exp(score - max).
-inline void softmax_weights(float* scores, int64_t n, const Partial& partial) {
-    const int64_t padded = round_up(n, kWidth);
-    for (int64_t i = n; i < padded; ++i) scores[i] = kMinusInfinity;
+// Tokens of a tile that a sequence's query sees, counted from the tile's first, and where they are in the cache. Turns reach
+// over both ends, and prefetching a turn further: they see the first and the last token again.
+struct TileTokens {
+    int64_t low, high;
+    int64_t slots[kTileTokens];
+    int64_t offsets[kTileTokens + 2 * kTurnTokens];
+
+    TileTokens(const PagedAttentionArgs& args, const Sequence& sequence, int64_t tile_of_item) {
+        const int64_t begin = first_visible(args, sequence.length - 1);
+        const int64_t first = (begin / kTileTokens + tile_of_item) * kTileTokens;
+        low = larger(begin - first, 0);
+        high = smaller(sequence.length - first, kTileTokens);
+        find_slots(args, sequence, first + low, first + high, slots + low);
+        for (int64_t t = low; t < high; ++t) offsets[t] = slots[t] * args.cache.slot_stride();
+        for (int64_t t = first_turn(); t < low; ++t) offsets[t] = offsets[low];
+        for (int64_t t = high; t < round_up(high, kTurnTokens) + kTurnTokens; ++t) offsets[t] = offsets[high - 1];
+    }
+
+    int64_t first_turn() const { return low / kTurnTokens * kTurnTokens; }
+
+    // What the cache has for each token and head, for one head side by side.
+    void gather(const PagedAttentionArgs& args, const float* scales, int64_t kv_head, float* gathered) const {
+        for (int64_t t = low; t < high; ++t) gathered[t] = scales[slots[t] * args.cache.num_kv_heads + kv_head];
+    }
+};
+
+// Turn the scores of a tile into weights exp(score - max), times the scales of the values if there are any. Lanes without a
+// token read scales too.
+inline void softmax_weights(const PagedAttentionArgs& args, float* scores, const TileTokens& tokens,
+                            const float* key_scales, const float* value_scales, const Partial& partial) {
+    const int64_t begin = tokens.low / kWidth * kWidth, end = round_up(tokens.high, kWidth);
+    if (key_scales)
+        for (int64_t i = begin; i < end; i += kWidth) store(scores + i, load(scores + i) * load(key_scales + i));
+    if (args.soft_cap != 0)
+        for (int64_t i = begin; i < end; i += kWidth)
+            store(scores + i, soft_cap(load(scores + i), broadcast(args.soft_cap)));
+    for (int64_t i = begin; i < tokens.low; ++i) scores[i] = kMinusInfinity;
+    for (int64_t i = tokens.high; i < end; ++i) scores[i] = kMinusInfinity;
     F32 largest = broadcast(kLowest);
-    for (int64_t i = 0; i < padded; i += kWidth) largest = max(load(scores + i), largest);
+    for (int64_t i = begin; i < end; i += kWidth) largest = max(load(scores + i), largest);
     const float max_score = max_lane(largest);
     F32 total = zero();
-    for (int64_t i = 0; i < padded; i += kWidth) {
+    for (int64_t i = begin; i < end; i += kWidth) {
         const F32 weight = exp(load(scores + i) - broadcast(max_score));
-        store(scores + i, weight);
+        store(scores + i, value_scales ? weight * load(value_scales + i) : weight);
         total = total + weight;
     }
     *partial.max_score = max_score;
-    *partial.weight_sum = sum(total);
+    *partial.weight_sum = sum_lanes(total);
 }
 
-inline void store_output(const PagedAttentionArgs& args, const Sequence& sequence, int64_t head, const float* values,
-                         float weight_sum) {
-    const int64_t head_dim = args.cache.head_dim;
-    float* output = args.output + (sequence.first_token * args.num_heads + head) * head_dim;
-    for (int64_t dim = 0; dim < head_dim; dim += kWidth)
-        store_first(output + dim, load(values + dim) / broadcast(weight_sum),
-                    static_cast<int>(smaller(kWidth, head_dim - dim)));
-}
-
-// Add the splits of one head up, in the first one's place.
-inline void combine_splits(const PagedAttentionArgs& args, const Sequence& sequence, float* partials, int64_t splits,
-                           int64_t head) {
-    float max_score = kLowest, weight_sum = 0;
-    for (int64_t split = 0; split < splits; ++split) {
-        const float other = *partial_at(args, partials, split, head).max_score;
-        max_score = other > max_score ? other : max_score;
-    }
+// Merge the tiles of one head, in the first one's place, and write the result.
+inline void merge_tiles(const PagedAttentionArgs& args, const Sequence& sequence, float* partials, int64_t tiles,
+                        int64_t head) {
+    F32 max_score = broadcast(kLowest), weight_sum = zero();
     float* sums = partial_at(args, partials, 0, head).values;
-    for (int64_t split = 0; split < splits; ++split) {
-        const Partial partial = partial_at(args, partials, split, head);
-        const float factor = exp_of(*partial.max_score - max_score);
-        weight_sum += factor * *partial.weight_sum;
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+        const Partial partial = partial_at(args, partials, tile, head);
+        const Merge merge(max_score, broadcast(*partial.max_score));
+        max_score = merge.max_score;
+        weight_sum = merged(merge.before, weight_sum, merge.tile, broadcast(*partial.weight_sum));
         for (int64_t dim = 0; dim < padded_head_dim(args); dim += kWidth) {
-            const F32 share = broadcast(factor) * load(partial.values + dim);
-            store(sums + dim, split == 0 ? share : load(sums + dim) + share);
+            const F32 before = tile == 0 ? zero() : load(sums + dim);
+            store(sums + dim, merged(merge.before, before, merge.tile, load(partial.values + dim)));
         }
     }
-    store_output(args, sequence, head, sums, weight_sum);
+    write_head(args, sequence.first_token, head, sums, max_score, weight_sum);
 }
 
 // Compute one item; `area` has decode_floats.
@@ -246,24 +274,15 @@ void decode(const PagedAttentionArgs& args, const DecodeItem& item, float* area)
     const int64_t head_dim = args.cache.head_dim, query_stride = padded_head_dim(args);
     const auto* keys = static_cast<const typename Kv::Item*>(args.cache.keys);
     const auto* values = static_cast<const typename Kv::Item*>(args.cache.values);
-
-    const int64_t begin = first_visible(args, sequence.length - 1);
-    const int64_t split = begin / kSplitTokens + item.split;
-    const int64_t first = larger(begin, split * kSplitTokens);
-    const int64_t end = smaller(sequence.length, (split + 1) * kSplitTokens), num_tokens = end - first;
-    // Turns reach beyond the last token, and prefetching a turn further: they see the last token again.
-    int64_t offsets[kSplitTokens + 2 * kTurnTokens];
-    find_tokens(args, sequence, first, end, offsets);
-    for (int64_t t = num_tokens; t < round_up(num_tokens, kTurnTokens) + kTurnTokens; ++t)
-        offsets[t] = offsets[num_tokens - 1];
+    const TileTokens tokens(args, sequence, item.tile);
 
     float* query = area;
     float* scores = query + args.num_heads * query_stride;
-    float* partials = item.partials ? item.partials : scores + args.num_heads * kSplitTokens;
+    float* partials = item.partials ? item.partials : scores + args.num_heads * kTileTokens;
     Kernel::for_each_lot(args, item, [&](int64_t, int64_t first_head, int64_t lot) {
         for (int64_t head = first_head; head < first_head + lot; ++head) {
             const float* from = args.query + sequence.first_token * args.query_stride + head * head_dim;
-            float* sums = partial_at(args, partials, item.split, head).values;
+            float* sums = partial_at(args, partials, item.tile, head).values;
             for (int64_t dim = 0; dim < head_dim; dim += kWidth) {
                 const int n = static_cast<int>(smaller(kWidth, head_dim - dim));
                 store(query + head * query_stride + dim, load_first(from + dim, n) * broadcast(args.scale));
@@ -271,34 +290,46 @@ void decode(const PagedAttentionArgs& args, const DecodeItem& item, float* area)
             }
         }
     });
-    for (int64_t t = 0; t < num_tokens; t += kTurnTokens)
+    const int64_t first_item = item.first_kv_head * head_dim;
+    const int64_t row_items = (item.end_kv_head - item.first_kv_head) * head_dim;
+    const int64_t num_lots = (item.end_kv_head - item.first_kv_head) * Kernel::lots_of_head(args);
+    for (int64_t t = tokens.first_turn(); t < tokens.high; t += kTurnTokens) {
+        const bool is_last = t + kTurnTokens >= tokens.high;
+        TurnFetch fetch(is_last ? values + first_item : keys + first_item,
+                        tokens.offsets + (is_last ? tokens.first_turn() : t + kTurnTokens), row_items, num_lots);
         Kernel::for_each_lot(args, item, [&](int64_t kv_head, int64_t head, int64_t lot) {
+            fetch.step();
             Kernel::score_for(lot, lots)(query + head * query_stride, query_stride, keys + kv_head * head_dim,
-                                         offsets + t, head_dim, scores + head * kSplitTokens + t);
+                                         tokens.offsets + t, head_dim, scores + head * kTileTokens + t);
         });
-    Kernel::for_each_lot(args, item, [&](int64_t, int64_t first_head, int64_t lot) {
+    }
+    Kernel::for_each_lot(args, item, [&](int64_t kv_head, int64_t first_head, int64_t lot) {
+        float scales[2][kTileTokens] = {};
+        if constexpr (Kv::kScaled) {
+            tokens.gather(args, args.cache.key_scales, kv_head, scales[0]);
+            tokens.gather(args, args.cache.value_scales, kv_head, scales[1]);
+        }
         for (int64_t head = first_head; head < first_head + lot; ++head)
-            softmax_weights(scores + head * kSplitTokens, num_tokens, partial_at(args, partials, item.split, head));
+            softmax_weights(args, scores + head * kTileTokens, tokens, Kv::kScaled ? scales[0] : nullptr,
+                            Kv::kScaled ? scales[1] : nullptr, partial_at(args, partials, item.tile, head));
     });
-    for (int64_t t = 0; t < num_tokens; t += kTurnTokens)
+    for (int64_t turn = tokens.first_turn(); turn < tokens.high; turn += kTurnTokens) {
+        const int64_t t = larger(turn, tokens.low), num_tokens = smaller(turn + kTurnTokens, tokens.high) - t;
+        TurnFetch fetch(values + first_item, tokens.offsets + turn + kTurnTokens, row_items, num_lots);
         Kernel::for_each_lot(args, item, [&](int64_t kv_head, int64_t head, int64_t lot) {
-            Kernel::add_for(lot, lots)(scores + head * kSplitTokens + t, smaller(kTurnTokens, num_tokens - t),
-                                       values + kv_head * head_dim, offsets + t, head_dim,
-                                       partial_at(args, partials, item.split, head).values, partial_floats(args));
+            fetch.step();
+            Kernel::add_for(lot, lots)(scores + head * kTileTokens + t, num_tokens, values + kv_head * head_dim,
+                                       tokens.offsets + t, head_dim,
+                                       partial_at(args, partials, item.tile, head).values, partial_floats(args));
         });
+    }
 
-    const int64_t splits = num_splits(args, sequence);
-    const bool is_last = splits == 1 || __atomic_add_fetch(item.num_done, 1, __ATOMIC_ACQ_REL) == splits;
+    const int64_t tiles = num_tiles(args, sequence);
+    const bool is_last = tiles == 1 || __atomic_add_fetch(item.num_done, 1, __ATOMIC_ACQ_REL) == tiles;
     if (!is_last) return;
     Kernel::for_each_lot(args, item, [&](int64_t, int64_t first_head, int64_t lot) {
-        for (int64_t head = first_head; head < first_head + lot; ++head) {
-            if (splits == 1) {
-                const Partial partial = partial_at(args, partials, 0, head);
-                store_output(args, sequence, head, partial.values, *partial.weight_sum);
-            } else {
-                combine_splits(args, sequence, partials, splits, head);
-            }
-        }
+        for (int64_t head = first_head; head < first_head + lot; ++head)
+            merge_tiles(args, sequence, partials, tiles, head);
     });
 }
 

@@ -1,5 +1,4 @@
-// What both ways of paged attention share: pieces of work, and where a sequence's tokens are. Include in .isa.cc files
-// only.
+// What both ways of paged attention share: sequences, and where their tokens are. Include in .isa.cc files only.
 #pragma once
 
 #include "kv_types.h"
@@ -11,10 +10,6 @@ namespace octavo::OCTAVO_ISA {
 inline int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
-// Below every score that is a number: exp(-infinity - kLowest) is 0, where exp(-infinity + infinity) would be NaN.
-constexpr float kLowest = -3.402823466e38f;
-constexpr float kMinusInfinity = -__builtin_inff();
 
 // One sequence of the batch.
 struct Sequence {
@@ -35,15 +30,13 @@ inline int64_t first_visible(const PagedAttentionArgs& args, int64_t position) {
     return args.window == 0 ? 0 : larger(0, position - args.window + 1);
 }
 
-// Where the tokens at positions [first, end) are in the cache, in elements from the start of it.
-inline void find_tokens(const PagedAttentionArgs& args, const Sequence& sequence, int64_t first, int64_t end,
-                        int64_t* offsets) {
-    const int64_t stride = args.cache.slot_stride();
+// The slots of the tokens at positions [first, end).
+inline void find_slots(const PagedAttentionArgs& args, const Sequence& sequence, int64_t first, int64_t end,
+                       int64_t* slots) {
     int64_t block = first / args.block_size, in_block = first % args.block_size;
     for (int64_t position = first; position < end; ++block, in_block = 0) {
-        const int64_t slot = sequence.blocks[block] * args.block_size;
-        for (; in_block < args.block_size && position < end; ++in_block, ++position)
-            *offsets++ = (slot + in_block) * stride;
+        const int64_t slot = int64_t{sequence.blocks[block]} * args.block_size;
+        for (; in_block < args.block_size && position < end; ++in_block, ++position) *slots++ = slot + in_block;
     }
 }
 

@@ -23,7 +23,8 @@ struct RmsNormArgs {
 
 void rms_norm(const RmsNormArgs& args);
 
-struct SiluAndMulArgs {
+// A gate of a feed-forward layer: its first half through a function, times the second.
+struct GateArgs {
     const float* x;  // [num_rows, 2 * size]
     int64_t x_stride;
     int64_t num_rows;
@@ -31,7 +32,8 @@ struct SiluAndMulArgs {
     float* y;  // [num_rows, size]
 };
 
-void silu_and_mul(const SiluAndMulArgs& args);
+void silu_and_mul(const GateArgs& args);
+void gelu_tanh_and_mul(const GateArgs& args);
 
 // The heads of a token are contiguous; `stride` is between tokens.
 struct Heads {
@@ -45,8 +47,9 @@ struct RotaryWriteKvArgs {
     int64_t num_tokens;
     int64_t num_heads;
     float* rotated;                   // [num_tokens, num_heads, head_dim]: the query
-    const float* cos;                 // [num_tokens, head_dim], of which the first half is read
+    const float* cos;  // [num_tokens, rotary_dim], of which the first half is read
     const float* sin;
+    int64_t rotary_dim;              // the dimensions of a head from here on are not rotated
     const float* query_norm_weight;  // [head_dim], or null
     const float* key_norm_weight;
     float eps;

@@ -74,53 +74,86 @@ void norm_row(const RmsNormArgs& args, int64_t row) {
     });
 }
 
-// Rotate a head; `normalised` is room for it when it has to be normalised first. `put(i, vector, lanes)` takes the result.
-template <typename Put>
-inline void rotate_head(const RotaryWriteKvArgs& args, int64_t token, const float* head, const float* weight,
-                        float* normalised, Put&& put) {
-    const int64_t head_dim = args.cache.head_dim, half = head_dim / 2;
+// Normalise a head if there is a weight, and rotate it, into `to`.
+inline void rotate_head(const RotaryWriteKvArgs& args, int64_t token, const float* head, const float* weight, float* to) {
+    const int64_t head_dim = args.cache.head_dim, half = args.rotary_dim / 2;
     if (weight) {
         const F32 factor = broadcast(norm_factor(sum_of_squares(head, head_dim), head_dim, args.eps));
         for_each_vector(head_dim, [&](int64_t i, int n) {
-            store_lanes(normalised + i, load_lanes(weight + i, n) * (load_lanes(head + i, n) * factor), n);
+            store_lanes(to + i, load_lanes(weight + i, n) * (load_lanes(head + i, n) * factor), n);
         });
-        head = normalised;
+        head = to;
     }
-    const float* cos = args.cos + token * head_dim;
-    const float* sin = args.sin + token * head_dim;
+    const float* cos = args.cos + token * args.rotary_dim;
+    const float* sin = args.sin + token * args.rotary_dim;
     for_each_vector(half, [&](int64_t i, int n) {
         const F32 first = load_lanes(head + i, n), second = load_lanes(head + half + i, n);
         const F32 c = load_lanes(cos + i, n), s = load_lanes(sin + i, n);
-        put(i, first * c - second * s, n);
-        put(half + i, second * c + first * s, n);
+        store_lanes(to + i, first * c - second * s, n);
+        store_lanes(to + half + i, second * c + first * s, n);
+    });
+    if (head != to)
+        for_each_vector(head_dim - args.rotary_dim, [&](int64_t i, int n) {
+            store_lanes(to + args.rotary_dim + i, load_lanes(head + args.rotary_dim + i, n), n);
+        });
+}
+
+// The scale of a head with int8 numbers: its largest magnitude by 127; NaN if something in it is not finite.
+inline float scale_of_head(const float* head, int64_t head_dim) {
+    F32 largest = zero(), poison = zero();
+    for_each_vector(head_dim, [&](int64_t i, int n) {
+        const F32 v = load_lanes(head + i, n);
+        largest = max(max(v, zero() - v), largest);
+        poison = fma(v, zero(), poison);
+    });
+    return max_lane(largest) / 127.0f + sum(poison);
+}
+
+// Write one head of a token, whose place among all heads of the cache is `place`.
+template <typename Kv>
+void write_head(void* numbers, float* scales, int64_t place, const float* head, int64_t head_dim) {
+    auto* to = static_cast<typename Kv::Item*>(numbers) + place * head_dim;
+    float scale = 1;
+    if constexpr (Kv::kScaled) scale = scales[place] = scale_of_head(head, head_dim);
+    const bool is_zero = !(scale > 0);  // or not finite: the scale alone says so
+    for_each_vector(head_dim, [&](int64_t i, int n) {
+        F32 v = load_lanes(head + i, n);
+        if constexpr (Kv::kScaled) {
+            const F32 most = broadcast(127.0f);
+            v = is_zero ? zero() : max(min(round_to_even(v / broadcast(scale)), most), zero() - most);
+        }
+        if (n == kWidth)
+            Kv::store(to + i, v);
+        else
+            Kv::store_first(to + i, v, n);
     });
 }
 
 template <typename Kv>
-inline void put_kv(typename Kv::Item* p, F32 v, int n) {
-    if (n == kWidth)
-        Kv::store(p, v);
-    else
-        Kv::store_first(p, v, n);
+void rotate_and_write(const RotaryWriteKvArgs& args, int64_t token, float* room) {
+    const KvCache& cache = args.cache;
+    const int64_t head_dim = cache.head_dim;
+    for (int64_t head = 0; head < args.num_heads; ++head)
+        rotate_head(args, token, args.query.data + token * args.query.stride + head * head_dim, args.query_norm_weight,
+                    args.rotated + (token * args.num_heads + head) * head_dim);
+    for (int64_t head = 0; head < cache.num_kv_heads; ++head) {
+        const int64_t place = args.slots[token] * cache.num_kv_heads + head;
+        rotate_head(args, token, args.key.data + token * args.key.stride + head * head_dim, args.key_norm_weight, room);
+        write_head<Kv>(cache.keys, cache.key_scales, place, room, head_dim);
+        write_head<Kv>(cache.values, cache.value_scales, place,
+                       args.value.data + token * args.value.stride + head * head_dim, head_dim);
+    }
 }
 
-template <typename Kv>
-void rotate_and_write(const RotaryWriteKvArgs& args, int64_t token, float* room) {
-    const int64_t head_dim = args.cache.head_dim;
-    for (int64_t head = 0; head < args.num_heads; ++head) {
-        float* rotated = args.rotated + (token * args.num_heads + head) * head_dim;
-        rotate_head(args, token, args.query.data + token * args.query.stride + head * head_dim, args.query_norm_weight,
-                    room, [&](int64_t i, F32 v, int n) { store_lanes(rotated + i, v, n); });
-    }
-    const int64_t offset = args.slots[token] * args.cache.slot_stride();
-    auto* keys = static_cast<typename Kv::Item*>(args.cache.keys) + offset;
-    auto* values = static_cast<typename Kv::Item*>(args.cache.values) + offset;
-    for (int64_t head = 0; head < args.cache.num_kv_heads; ++head)
-        rotate_head(args, token, args.key.data + token * args.key.stride + head * head_dim, args.key_norm_weight, room,
-                    [&](int64_t i, F32 v, int n) { put_kv<Kv>(keys + head * head_dim + i, v, n); });
-    const float* value = args.value.data + token * args.value.stride;
-    for_each_vector(args.cache.slot_stride(),
-                    [&](int64_t i, int n) { put_kv<Kv>(values + i, load_lanes(value + i, n), n); });
+template <typename Activation>
+void gate_rows(const GateArgs& args, Activation&& activation) {
+    for_each_row(args.num_rows, 4 * args.size, [&](int64_t row, int) {
+        const float* gate = args.x + row * args.x_stride;
+        float* y = args.y + row * args.size;
+        for_each_vector(args.size, [&](int64_t i, int n) {
+            store_lanes(y + i, activation(load_lanes(gate + i, n)) * load_lanes(gate + args.size + i, n), n);
+        });
+    });
 }
 
 }  // namespace
@@ -129,14 +162,12 @@ void rms_norm(const RmsNormArgs& args) {
     for_each_row(args.num_rows, args.size, [&](int64_t row, int) { norm_row(args, row); });
 }
 
-void silu_and_mul(const SiluAndMulArgs& args) {
-    for_each_row(args.num_rows, 4 * args.size, [&](int64_t row, int) {
-        const float* gate = args.x + row * args.x_stride;
-        float* y = args.y + row * args.size;
-        for_each_vector(args.size, [&](int64_t i, int n) {
-            store_lanes(y + i, silu(load_lanes(gate + i, n)) * load_lanes(gate + args.size + i, n), n);
-        });
-    });
+void silu_and_mul(const GateArgs& args) {
+    gate_rows(args, [](F32 v) { return silu(v); });
+}
+
+void gelu_tanh_and_mul(const GateArgs& args) {
+    gate_rows(args, [](F32 v) { return gelu_tanh(v); });
 }
 
 void rotary_write_kv(const RotaryWriteKvArgs& args) {

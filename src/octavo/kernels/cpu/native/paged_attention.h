@@ -22,7 +22,9 @@ struct PagedAttentionArgs {
     const int32_t* seq_lens;      // [num_seqs], at least 1 each
     int64_t num_seqs;
     float scale;
-    int64_t window;  // 0: all
+    int64_t window;      // 0: all
+    float soft_cap;      // 0: none
+    const float* sinks;  // [num_heads], or null
 };
 
 void paged_attention(const PagedAttentionArgs& args);

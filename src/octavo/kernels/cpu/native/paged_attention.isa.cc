@@ -27,22 +27,22 @@ struct Plan {
     int64_t area_floats;
 
     Plan(const PagedAttentionArgs& args, int64_t num_threads) : heads_per_item(args.cache.num_kv_heads) {
-        int64_t total_splits = 0, total_ranges = 0;
+        int64_t total_tiles = 0, total_ranges = 0;
         for (int64_t i = 0; i < args.num_seqs; ++i) {
             const Sequence sequence(args, i);
             if (sequence.num_queries != 1) {
-                const int64_t tile = queries_of_tile(args);
-                num_prefill_items += (sequence.num_queries + tile - 1) / tile * args.cache.num_kv_heads;
+                const int64_t most = queries_of_item(args);
+                num_prefill_items += (sequence.num_queries + most - 1) / most * args.cache.num_kv_heads;
             } else {
-                const int64_t splits = num_splits(args, sequence);
-                total_splits += splits;
+                const int64_t tiles = num_tiles(args, sequence);
+                total_tiles += tiles;
                 ++total_ranges;
-                if (splits > 1) num_partials += splits * args.num_heads;
+                if (tiles > 1) num_partials += tiles * args.num_heads;
             }
         }
         const int64_t wanted = num_threads == 1 ? 1 : num_threads * kItemsPerThread;
-        while (heads_per_item > 1 && total_splits * ranges(args) < wanted) heads_per_item = (heads_per_item + 1) / 2;
-        num_decode_items = total_splits * ranges(args);
+        while (heads_per_item > 1 && total_tiles * ranges(args) < wanted) heads_per_item = (heads_per_item + 1) / 2;
+        num_decode_items = total_tiles * ranges(args);
         num_counters = total_ranges * ranges(args);
         area_floats = larger(num_prefill_items ? PrefillArea::floats(args) : 0,
                              num_decode_items ? decode_floats(args) : 0);
@@ -76,29 +76,29 @@ struct Plan {
         counters = reinterpret_cast<int32_t*>(areas[4]);
     }
 
-    // The last tiles of a prompt first: they see the most keys, and long work is best started early.
+    // The last queries of a prompt first: they see the most keys, and long work is best started early.
     void list_items(const PagedAttentionArgs& args) {
         PrefillItem* prefill = prefill_items;
         DecodeItem* decode = decode_items;
         float* next_partials = partials;
         int32_t* counter = counters;
-        const int64_t num_kv_heads = args.cache.num_kv_heads, tile = queries_of_tile(args);
+        const int64_t num_kv_heads = args.cache.num_kv_heads, most = queries_of_item(args);
         for (int64_t i = 0; i < args.num_seqs; ++i) {
             const Sequence sequence(args, i);
             if (sequence.num_queries != 1) {
-                for (int64_t query = round_up(sequence.num_queries, tile) - tile; query >= 0; query -= tile)
+                for (int64_t query = round_up(sequence.num_queries, most) - most; query >= 0; query -= most)
                     for (int64_t head = 0; head < num_kv_heads; ++head)
-                        *prefill++ = {i, query, smaller(tile, sequence.num_queries - query), head};
+                        *prefill++ = {i, query, smaller(most, sequence.num_queries - query), head};
                 continue;
             }
-            const int64_t splits = num_splits(args, sequence);
+            const int64_t tiles = num_tiles(args, sequence);
             for (int64_t head = 0; head < num_kv_heads; head += heads_per_item, ++counter) {
                 *counter = 0;
-                for (int64_t split = 0; split < splits; ++split)
-                    *decode++ = {i,       split, head, smaller(num_kv_heads, head + heads_per_item),
-                                 splits > 1 ? next_partials : nullptr, counter};
+                for (int64_t tile = 0; tile < tiles; ++tile)
+                    *decode++ = {i, tile, head, smaller(num_kv_heads, head + heads_per_item),
+                                 tiles > 1 ? next_partials : nullptr, counter};
             }
-            if (splits > 1) next_partials += splits * args.num_heads * partial_floats(args);
+            if (tiles > 1) next_partials += tiles * args.num_heads * partial_floats(args);
         }
     }
 };

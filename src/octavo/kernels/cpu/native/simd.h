@@ -11,12 +11,13 @@
 //   sqrt(v), round_to_even(v)
 //   ldexp(v, n)                     v * 2^n for whole n in [-160, 160], correct into and out of subnormals
 //   sum(v), max_lane(v)             over the lanes; max_lane does not say where NaN goes
-//   sum_each(v)                     sum(v[i]) in lane i, for an array of kWidth vectors
+//   sum_each(v)                     the sum of v[i] in lane i, for an array of kWidth vectors; lanes are added as a binary tree
+//                                   of neighbours: ((v0 + v1) + (v2 + v3)) + ...
 //   load_bf16(p), load_f16(p)       kWidth 2-byte numbers, widened
 //   store_bf16(p, v), store_f16(p, v)          rounded to nearest even; NaN stays NaN
 //   load_bf16_pairs(p, low, high)   kWidth pairs of bf16: the first of each pair, the second of each pair
 //   prefetch(p), prefetch_l2(p)     bring the cache line in, to the first or to the second level
-// and from simd_math.h: exp(v), silu(v).
+// and from simd_math.h: exp(v), silu(v), gelu_tanh(v).
 #pragma once
 
 #include <cstdint>

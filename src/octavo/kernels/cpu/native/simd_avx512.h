@@ -26,11 +26,9 @@ inline float sum(F32 v) { return _mm512_reduce_add_ps(v); }
 inline float max_lane(F32 v) { return _mm512_reduce_max_ps(v); }
 inline F32 sum_each(const F32* v) {
     const auto halves = [](F32 a, F32 b) { return _mm512_shuffle_f32x4(a, b, 0x88) + _mm512_shuffle_f32x4(a, b, 0xdd); };
-    const auto four = [](const F32* v) {  // lane i of each quarter: the quarter's sum of v[i]
-        const __m512d a = _mm512_castps_pd(_mm512_unpacklo_ps(v[0], v[1]) + _mm512_unpackhi_ps(v[0], v[1]));
-        const __m512d b = _mm512_castps_pd(_mm512_unpacklo_ps(v[2], v[3]) + _mm512_unpackhi_ps(v[2], v[3]));
-        return _mm512_castpd_ps(_mm512_unpacklo_pd(a, b)) + _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
-    };
+    const auto pairs = [](F32 a, F32 b) { return _mm512_shuffle_ps(a, b, 0x88) + _mm512_shuffle_ps(a, b, 0xdd); };
+    // Lane i of each quarter: the quarter's sum of v[i].
+    const auto four = [&](const F32* v) { return pairs(pairs(v[0], v[1]), pairs(v[2], v[3])); };
     return halves(halves(four(v), four(v + 4)), halves(four(v + 8), four(v + 12)));
 }
 

@@ -8,6 +8,7 @@
 //   multiply_small(a, b)            products of lanes; factors and products fit: a in [0, 2^15), b in [-2^15, 2^15)
 //   load_u16(p)                     kWidth 2-byte numbers, widened
 //   store_int8(p, v)                whole numbers in [-128, 127], one byte each
+//   load_int8(p)                    the same back
 //
 // 8-bit weights are stored with 128 added. Add the products of a quad of each to sums:
 //   load_quads(p)                   kWidth quads of weights, made ready: a Quads8
@@ -42,6 +43,7 @@ inline void store_int8(int8_t* p, F32 v) {
     const S8 narrow = __builtin_convertvector(__builtin_convertvector(v, I32), S8);
     std::memcpy(p, &narrow, sizeof narrow);
 }
+inline F32 load_int8(const int8_t* p) { return __builtin_convertvector(load_vector<S8>(p), F32); }
 
 using Quads8 = I32;
 constexpr int32_t kOffset = 0;
@@ -81,6 +83,9 @@ inline void store_int8(int8_t* p, F32 v) {
     const __m256i wide = _mm256_cvtps_epi32(v);
     const __m128i narrow = _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
     _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(narrow, narrow));
+}
+inline F32 load_int8(const int8_t* p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
 }
 
 // The sign of each weight moves to the activation: pairs of products then fit 16 bits (2 * 128 * 127 < 2^15).
@@ -128,6 +133,9 @@ inline I32 load_u16(const uint16_t* p) {
 }
 inline void store_int8(int8_t* p, F32 v) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
+}
+inline F32 load_int8(const int8_t* p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
 }
 inline void load_nibbles(const uint8_t* p, I32& first, I32& second) {
     const __m512i both = load_bytes(p), mask = _mm512_set1_epi8(15);

@@ -24,4 +24,10 @@ inline F32 exp(F32 v) {
 // v / (1 + e^-v)
 inline F32 silu(F32 v) { return v / (broadcast(1.0f) + exp(zero() - v)); }
 
+// v / 2 * (1 + tanh(u)) with u = sqrt(2 / pi) * (v + 0.044715 v^3), which is v / (1 + e^(-2u)).
+inline F32 gelu_tanh(F32 v) {
+    const F32 u = v * fma(v * v, broadcast(0.0356774081f), broadcast(0.7978845608f));
+    return v / (broadcast(1.0f) + exp(broadcast(-2.0f) * u));
+}
+
 }  // namespace octavo::OCTAVO_ISA

@@ -64,7 +64,10 @@ inline F32 ldexp(F32 v, F32 n) {
 }
 
 inline float sum(F32 v) { return (v[0] + v[2]) + (v[1] + v[3]); }
-inline F32 sum_each(const F32* v) { return F32{sum(v[0]), sum(v[1]), sum(v[2]), sum(v[3])}; }
+inline F32 sum_each(const F32* v) {
+    const auto neighbours = [](F32 v) { return (v[0] + v[1]) + (v[2] + v[3]); };
+    return F32{neighbours(v[0]), neighbours(v[1]), neighbours(v[2]), neighbours(v[3])};
+}
 inline float max_lane(F32 v) {
     const float a = v[0] > v[1] ? v[0] : v[1], b = v[2] > v[3] ? v[2] : v[3];
     return a > b ? a : b;
