@@ -59,7 +59,13 @@ def decode_traffic(llm: LLM, batch_size: int, input_len: int, output_len: int, *
     model = llm.model_config
     device, dtype = device_and_dtype(llm)
     embedding = 0 if model.tie_word_embeddings else model.vocab_size * model.hidden_size
-    kv_bytes = kv_bytes_per_token(model.num_hidden_layers, model.num_key_value_heads, model.head_dim, dtype.itemsize)
+    kv_bytes = kv_bytes_per_token(
+        model.num_hidden_layers,
+        model.num_key_value_heads,
+        model.head_dim,
+        dtype.itemsize,
+        num_parts=model.cached_parts,
+    )
     formats = choose_formats(llm.config.quantization, model.quantization)
     num_weight_bytes = weight_bytes(model, dtype=dtype, formats=formats) - embedding * dtype.itemsize
     return DecodeTraffic(

@@ -46,6 +46,7 @@ def check_memory(config: ServerConfig, model_config: ModelConfig, findings: Find
                 num_kv_heads=model_config.num_key_value_heads,
                 head_dim=model_config.head_dim,
                 bytes_per_element=dtype.itemsize,
+                num_parts=model_config.cached_parts,
             ),
         )
 

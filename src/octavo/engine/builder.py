@@ -73,6 +73,7 @@ def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfi
         num_kv_heads=model_config.num_key_value_heads,
         head_dim=model_config.head_dim,
         bytes_per_element=dtype.itemsize,
+        num_parts=model_config.cached_parts,
     )
     if device.type == "cuda":
         budget = _profile_cuda(config, model, max_model_len, device, dtype)

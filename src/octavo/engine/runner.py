@@ -93,9 +93,8 @@ def allocate_kv_caches(
 ) -> list[LayerKVCache]:
     """Allocate the KV cache of every layer, with the padding block 0 on top of ``num_blocks``."""
     shape = (num_blocks + 1, block_size, model.num_kv_heads, model.head_dim)
-    return [
-        LayerKVCache(
-            key=torch.empty(shape, dtype=dtype, device=device), value=torch.empty(shape, dtype=dtype, device=device)
-        )
+    parts = [
+        [torch.empty(shape, dtype=dtype, device=device) for _ in range(model.config.cached_parts)]
         for _ in range(model.config.num_hidden_layers)
     ]
+    return [LayerKVCache(key=tensors[0], value=tensors[-1]) for tensors in parts]

@@ -37,6 +37,7 @@ class ModelConfig:
         mixture: the mixtures of experts; None if all layers have one dense MLP.
         latent_attention: the sizes of multi-head latent attention. ``num_key_value_heads`` and ``head_dim`` are then
             those of the cache: one head that holds the latent vector and the rotated key.
+        is_length_stretched: ``max_position_embeddings`` is the length that rotary scaling leads to, of any type.
         dtype: type of the checkpoint's weights: float32, bfloat16 or float16; of a quantised checkpoint, of the others.
         quantization: how the checkpoint's linear layers are packed; None if they are not.
     """
@@ -62,6 +63,7 @@ class ModelConfig:
     bos_token_id: int | None = None
     eos_token_ids: tuple[int, ...] = ()
     quantization: CheckpointQuantization | None = None
+    is_length_stretched: bool = False
     local_rope: RopeConfig | None = None
     rotated_layers: tuple[bool, ...] = ()
     query_scale: float | None = None
@@ -93,8 +95,15 @@ class ModelConfig:
         return replace(config, quantization=read_quantization(fields, tied_head=config.tie_word_embeddings))
 
     @property
+    def cached_parts(self) -> int:
+        """Tensors in which a layer caches: keys and values, or the one from which latent attention makes both."""
+        return 2 if self.latent_attention is None else 1
+
+    @property
     def default_max_model_len(self) -> int:
         """The longest sequence that the model is made for, rotary scaling included."""
+        if self.is_length_stretched:
+            return self.max_position_embeddings
         return self.rope.extended_length(self.max_position_embeddings)
 
 

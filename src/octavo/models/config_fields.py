@@ -88,9 +88,7 @@ class ConfigFields:
             raise self.error(name, f"a number of at least {minimum:g}")
         return float(value)
 
-    def optional_number(
-        self, name: str, *, absent: float | None = None, minimum: float = 0.0
-    ) -> float | None:
+    def optional_number(self, name: str, *, absent: float | None = None, minimum: float = 0.0) -> float | None:
         """Return a number field of at least ``minimum``; None if it is null, ``absent`` if it is not there."""
         if name in self:
             return self.number(name, minimum=minimum)

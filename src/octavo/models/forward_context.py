@@ -17,7 +17,7 @@ class LayerKVCache:
 
     Attributes:
         key, value: ``[num_blocks, block_size, num_kv_heads, head_dim]``, in the model's dtype. Block 0 is never given
-            to a request: padding points at it.
+            to a request: padding points at it. Under latent attention both are the same tensor.
     """
 
     key: Tensor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
@@ -31,7 +32,7 @@ class RopeConfig:
         frequency_divisors: divided: what each frequency is divided by, as GGUF files state llama3's scaling; longrope:
             in a sequence whose prompt is not longer than the original length.
         long_frequency_divisors: longrope: the same for longer prompts.
-        partial_factor: the share of each head's dimensions that is rotated, the first ones.
+        rotary_dim: how many of each head's dimensions are rotated, the first ones; None is all.
     """
 
     rope_type: RopeType = "default"
@@ -48,11 +49,7 @@ class RopeConfig:
     truncate: bool = True
     frequency_divisors: tuple[float, ...] = ()
     long_frequency_divisors: tuple[float, ...] = ()
-    partial_factor: float = 1.0
-
-    def rotary_dim(self, head_dim: int) -> int:
-        """Return how many of a head's dimensions are rotated."""
-        return int(head_dim * self.partial_factor)
+    rotary_dim: int | None = None
 
     def extended_length(self, max_position_embeddings: int) -> int:
         """Return the longest sequence that the model is made for, stretching included.
@@ -94,7 +91,9 @@ def read_rope_section(
     allows_partial: bool = False,
 ) -> RopeConfig:
     """Read one section with rotary settings; ``fields`` around it has what the section leaves out."""
-    partial_factor = _partial_factor(fields, section, head_dim, allows_partial)
+    rotary_dim = _rotary_dim(fields, section, head_dim) if allows_partial else head_dim
+    if not allows_partial:
+        _refuse_partial(fields, section)
     _refuse_nested(section)
     rope_type = _rope_type(section)
     theta = _theta(section if "rope_theta" in section else fields)
@@ -114,11 +113,15 @@ def read_rope_section(
         case "llama3":
             rope = _read_llama3(section, theta, original)
         case "longrope":
-            num_frequencies = int(head_dim * partial_factor) // 2
-            rope = _read_longrope(section, theta, original, max_position_embeddings, num_frequencies)
+            rope = _read_longrope(section, theta, original, max_position_embeddings, num_frequencies=rotary_dim // 2)
         case _:  # yarn: no config.json states divisors
             rope = _read_yarn(section, theta, original, max_position_embeddings)
-    return replace(rope, partial_factor=partial_factor)
+    return rope if rotary_dim == head_dim else replace(rope, rotary_dim=rotary_dim)
+
+
+def magnitude(factor: float, weight: float) -> float:
+    """Return by how much YaRN, stretching by ``factor``, makes queries and keys longer."""
+    return 0.1 * weight * math.log(factor) + 1.0
 
 
 def _theta(holder: ConfigFields) -> float:
@@ -134,14 +137,18 @@ def _rope_type(section: ConfigFields) -> RopeType:
     return cast(RopeType, rope_type)
 
 
-def _partial_factor(fields: ConfigFields, section: ConfigFields, head_dim: int, allows_partial: bool) -> float:
+def _refuse_partial(fields: ConfigFields, section: ConfigFields) -> None:
+    for holder in (fields, section):
+        if holder.number("partial_rotary_factor", 1.0) != 1.0:
+            raise holder.error("partial_rotary_factor", "1: this family rotates whole heads")
+
+
+def _rotary_dim(fields: ConfigFields, section: ConfigFields, head_dim: int) -> int:
     holder = section if "partial_rotary_factor" in section else fields
-    factor = holder.number("partial_rotary_factor", 1.0)
-    if factor != 1.0 and not allows_partial:
-        raise holder.error("partial_rotary_factor", "1: this family rotates whole heads")
-    if factor > 1.0 or int(head_dim * factor) % 2 or int(head_dim * factor) == 0:
-        raise holder.error("partial_rotary_factor", f"the share of an even number of the {head_dim} dimensions")
-    return factor
+    rotary_dim = int(head_dim * holder.number("partial_rotary_factor", 1.0))
+    if not 0 < rotary_dim <= head_dim or rotary_dim % 2:
+        raise holder.error("partial_rotary_factor", f"the share of an even number of a head's {head_dim} dimensions")
+    return rotary_dim
 
 
 def _refuse_nested(section: ConfigFields) -> None:
@@ -185,7 +192,7 @@ def _read_yarn(section: ConfigFields, theta: float, original: int, max_position_
 
 
 def _read_longrope(
-    section: ConfigFields, theta: float, original: int, max_position_embeddings: int, num_frequencies: int
+    section: ConfigFields, theta: float, original: int, max_position_embeddings: int, *, num_frequencies: int
 ) -> RopeConfig:
     return RopeConfig(
         rope_type="longrope",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from octavo.errors import ModelError
 from octavo.models.config import ModelConfig
 from octavo.models.config_fields import ConfigFields
 from octavo.models.config_readers.decoder import read_decoder, windows_by_type
@@ -49,3 +50,15 @@ def qwen_windows(fields: ConfigFields, num_hidden_layers: int) -> tuple[int | No
     first = fields.integer("max_window_layers", 28, minimum=0)
     by_depth = tuple(window if layer >= first else None for layer in range(num_hidden_layers))
     return windows_by_type(fields, window, num_hidden_layers) or by_depth
+
+
+def read_phi3(fields: ConfigFields, architecture: str) -> ModelConfig:
+    """Heads may be rotated in part; of the rotary scalings there is LongRoPE only."""
+    fields = fields.with_defaults({"rms_norm_eps": 1e-5, "max_position_embeddings": 4096})
+    config = read_decoder(fields, architecture, allows_partial_rotary=True, default_bos=(1,), default_eos=(32000,))
+    if config.rope.rope_type not in ("default", "longrope"):
+        raise ModelError(
+            f"{fields.source}: the rotary scaling of this family is longrope, not {config.rope.rope_type}."
+        )
+    window = fields.optional_integer("sliding_window")
+    return replace(config, layer_windows=(window,) * config.num_hidden_layers)

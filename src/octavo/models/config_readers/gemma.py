@@ -32,11 +32,14 @@ def read_gemma3(fields: ConfigFields, architecture: str) -> ModelConfig:
     """Five layers of six have a window, and a rotation of their own; scores and logits are bounded only on request."""
     fields = fields.with_defaults(_GEMMA3)
     rope, local_rope = _gemma3_ropes(fields)
-    config = read_decoder(fields, architecture, rope=rope, hidden_act=_activation(fields), default_bos=(2,), default_eos=(1,))
+    config = read_decoder(
+        fields, architecture, rope=rope, hidden_act=_activation(fields), default_bos=(2,), default_eos=(1,)
+    )
     fields.require("attn_logit_softcapping", None)
     return replace(
         _gemma(fields, config, windows_every=fields.integer("sliding_window_pattern", 6)),
         local_rope=local_rope,
+        is_length_stretched=True,
         logits_soft_cap=fields.optional_number("final_logit_softcapping", minimum=_LEAST_CAP),
     )
 
@@ -83,4 +86,3 @@ def _gemma3_ropes(fields: ConfigFields) -> tuple[RopeConfig, RopeConfig]:
         read_rope_section(fields, full, length, head_dim),
         read_rope_section(fields, sliding, length, head_dim),
     )
-

@@ -33,7 +33,13 @@ def make_norm(config: ModelConfig, placement: Placement) -> RMSNorm:
 
 
 class DecoderLayer(nn.Module):
-    """``x + attention(norm(x))``, then the same with the MLP; each addition is fused into the norm that follows it."""
+    """``x + attention(norm(x))``, then the same with the MLP; each addition is fused into the norm that follows it.
+
+    Attributes:
+        mlp_name: what the checkpoint calls the feed-forward block.
+    """
+
+    mlp_name = "mlp"
 
     def __init__(self, config: ModelConfig, attention: Attention, mlp: FeedForward, placement: Placement) -> None:
         super().__init__()
@@ -62,7 +68,7 @@ class DecoderLayer(nn.Module):
         yield from self.input_layernorm.checkpoint_tensors(f"{name}.input_layernorm")
         yield from self.self_attn.checkpoint_tensors(f"{name}.self_attn")
         yield from self.post_attention_layernorm.checkpoint_tensors(f"{name}.post_attention_layernorm")
-        yield from self.mlp.checkpoint_tensors(f"{name}.mlp")
+        yield from self.mlp.checkpoint_tensors(f"{name}.{self.mlp_name}")
 
 
 class SandwichLayer(DecoderLayer):

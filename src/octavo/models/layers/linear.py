@@ -81,9 +81,7 @@ class GatedLinear(MergedLinear):
     def __init__(
         self, input_size: int, output_size: int, *, bias: bool, placement: Placement, is_fused: bool = False
     ) -> None:
-        super().__init__(
-            input_size, (output_size, output_size), bias=bias, placement=placement, is_fused=is_fused
-        )
+        super().__init__(input_size, (output_size, output_size), bias=bias, placement=placement, is_fused=is_fused)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[num_tokens, input_size]`` to ``[num_tokens, output_size]``."""

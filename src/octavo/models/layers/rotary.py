@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from octavo.models.layers.parameters import Placement
-from octavo.models.rope_config import RopeConfig
+from octavo.models.rope_config import RopeConfig, magnitude
 
 
 class RotaryEmbedding(nn.Module):
@@ -25,7 +25,7 @@ class RotaryEmbedding(nn.Module):
     def __init__(self, rope: RopeConfig, head_dim: int, placement: Placement) -> None:
         super().__init__()
         self.rope = rope
-        self.rotary_dim = rope.rotary_dim(head_dim)
+        self.rotary_dim = rope.rotary_dim or head_dim
         self.dtype = placement.dtype
         self.attention_factor = _attention_factor(rope)
         frequencies = _INVERSE_FREQUENCIES[rope.rope_type](rope, self.rotary_dim)
@@ -141,13 +141,8 @@ def _attention_factor(rope: RopeConfig) -> float:
     if rope.rope_type != "yarn":
         return 1.0
     if rope.mscale and rope.mscale_all_dim:
-        return yarn_magnitude(rope, rope.mscale) / yarn_magnitude(rope, rope.mscale_all_dim)
-    return yarn_magnitude(rope, 1.0)
-
-
-def yarn_magnitude(rope: RopeConfig, weight: float) -> float:
-    """Return by how much YaRN makes queries and keys longer."""
-    return 0.1 * weight * math.log(rope.factor) + 1.0
+        return magnitude(rope.factor, rope.mscale) / magnitude(rope.factor, rope.mscale_all_dim)
+    return magnitude(rope.factor, 1.0)
 
 
 _INVERSE_FREQUENCIES: dict[str, Callable[[RopeConfig, int], Tensor]] = {
