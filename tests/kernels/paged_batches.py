@@ -1,4 +1,4 @@
-"""Batches of sequences in a paged KV cache that is poisoned wherever no sequence owns it, and attention by its definition."""
+"""Batches of sequences in a paged KV cache that is poisoned where no sequence owns it; attention by its definition."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Batch:
         )
 
     def choose(self, parts: list[tuple[int, int, int]]) -> Batch:
-        """Return a batch of (row, first query, end) pieces of the sequences, as if the later tokens were not there yet."""
+        """Return a batch of (row, first query, end) pieces of sequences, as if later tokens were not there yet."""
         starts = torch.tensor([0, *self.query_lens]).cumsum(0).tolist()
         rows = [row for row, _, _ in parts]
         return replace(
@@ -117,25 +117,21 @@ def make_batch(
 def attend_by_definition(
     batch: Batch, sliding_window: int | None = None, soft_cap: float | None = None, sinks: Tensor | None = None
 ) -> Tensor:
-    """Attend in float64, one head of one query at a time."""
+    """Attend in float64: for each sequence, all scores, those that are not seen hidden, and a softmax."""
     num_heads, head_dim = batch.query.shape[1:]
     group = num_heads // batch.key_cache.shape[2]
-    expected = torch.zeros(batch.query.shape, dtype=torch.float64)
-    token = 0
-    for keys, values, num_queries, length in zip(
-        batch.keys, batch.values, batch.query_lens, batch.seq_lens, strict=True
-    ):
-        wide_keys, wide_values = keys.double(), values.double()
-        for position in range(length - num_queries, length):
-            first = 0 if sliding_window is None else max(0, position - sliding_window + 1)
-            for head in range(num_heads):
-                seen = slice(first, position + 1)
-                scores = wide_keys[seen, head // group] @ batch.query[token, head].double() * head_dim**-0.5
-                if soft_cap is not None:
-                    scores = soft_cap * torch.tanh(scores / soft_cap)
-                if sinks is not None:
-                    scores = torch.cat((scores, sinks[head : head + 1].double()))
-                weights = torch.softmax(scores, 0)[: position + 1 - first]
-                expected[token, head] = weights @ wide_values[seen, head // group]
-            token += 1
-    return expected
+    expected = []
+    queries = batch.query.double().split(batch.query_lens)
+    for query, keys, values, length in zip(queries, batch.keys, batch.values, batch.seq_lens, strict=True):
+        wide_keys, wide_values = (part.double().repeat_interleave(group, dim=1) for part in (keys, values))
+        scores = torch.einsum("qhd,khd->hqk", query, wide_keys) * head_dim**-0.5
+        if soft_cap is not None:
+            scores = soft_cap * torch.tanh(scores / soft_cap)
+        distance = torch.arange(length - len(query), length).unsqueeze(1) - torch.arange(length)
+        is_seen = (distance >= 0) & (distance < (length if sliding_window is None else sliding_window))
+        scores = scores.masked_fill(~is_seen, -torch.inf)
+        if sinks is not None:
+            scores = torch.cat((scores, sinks.double().view(-1, 1, 1).expand(-1, len(query), 1)), dim=-1)
+        weights = scores.softmax(-1)[..., :length]
+        expected.append(torch.einsum("hqk,khd->qhd", weights, wide_values))
+    return torch.cat(expected)

@@ -1,4 +1,4 @@
-"""Norms, rotation with the write to the cache, and gates, for every instruction set: against float64, torch and themselves."""
+"""Norms, rotation with the write to the cache, and gates, for every instruction set."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from octavo.kernels.cpu import gelu_tanh_and_mul, rms_norm, rotary_write_kv, sil
 
 HALF_ULP = 2.0**-24
 CACHE_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.int8)
-properties = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+properties = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 seeds = st.integers(0, 2**31)
 rows = st.integers(1, 9)
 
@@ -124,7 +126,7 @@ def test_rotation_and_write_agree_with_torch(
         rotated = function(query, key, value, cos, sin, caches[0], caches[1], slots, *norms, **named)
         results.append((rotated, caches, scales))
     (rotated, caches, scales), (expected, expected_caches, expected_scales) = results
-    magnitude = max(1.0 if with_norms else 0.0, scale) if not with_norms else 1.0
+    magnitude = 1.0 if with_norms else scale
     torch.testing.assert_close(rotated, expected, rtol=1e-5, atol=2e-5 * magnitude)
     assert torch.equal(caches[1], expected_caches[1])  # values are only rounded
     if is_int8:

@@ -3,8 +3,8 @@
 from octavo.kernels.reference.apply_rotary import apply_rotary
 from octavo.kernels.reference.gelu_tanh_and_mul import gelu_tanh_and_mul
 from octavo.kernels.reference.paged_attention import paged_attention
-from octavo.kernels.reference.quantized_linear import int4_linear, int8_groups_linear, int8_linear
 from octavo.kernels.reference.quantize_kv import quantize_kv
+from octavo.kernels.reference.quantized_linear import int4_linear, int8_groups_linear, int8_linear
 from octavo.kernels.reference.rms_norm import rms_norm
 from octavo.kernels.reference.rotary_write_kv import rotary_write_kv
 from octavo.kernels.reference.silu_and_mul import silu_and_mul

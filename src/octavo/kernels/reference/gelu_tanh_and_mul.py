@@ -7,7 +7,9 @@ from torch.nn import functional as F
 
 
 def gelu_tanh_and_mul(x: Tensor) -> Tensor:
-    """Return ``gelu(gate) * up`` for ``x = [gate, up]``, with ``gelu(x) = x / 2 * (1 + tanh(√(2/π) (x + 0.044715 x³)))``.
+    """Return ``gelu(gate) * up`` for ``x = [gate, up]``.
+
+    ``gelu(x)`` is ``x / 2 * (1 + tanh(√(2/π) (x + 0.044715 x³)))``.
 
     Args:
         x: ``[num_tokens, 2 * size]``.

@@ -202,9 +202,7 @@ def _attend(
     return weights.to(values.dtype) @ values
 
 
-def _gather(
-    cache: Tensor, scales: Tensor | None, block_tables: Tensor, length: int, dtype: torch.dtype
-) -> Tensor:
+def _gather(cache: Tensor, scales: Tensor | None, block_tables: Tensor, length: int, dtype: torch.dtype) -> Tensor:
     """Copy the first blocks of each sequence, as many as ``length`` tokens need, side by side.
 
     Returns:

@@ -29,8 +29,8 @@ def rotary_write_kv(
     Args:
         query: ``[num_tokens, num_heads, head_dim]``.
         key, value: ``[num_tokens, num_kv_heads, head_dim]``.
-        cos, sin: ``[num_tokens, rotary_dim]``, each angle twice: once for either half of what is rotated. The dimensions
-            of a head from rotary_dim on are not.
+        cos, sin: ``[num_tokens, rotary_dim]``, each angle twice: once for either half of what is rotated. Dimensions of
+            a head from rotary_dim on are not.
         key_cache, value_cache: ``[num_blocks, block_size, num_kv_heads, head_dim]``, contiguous; written in place.
         slots: ``[num_tokens]`` int64, block id * block_size + offset.
         query_norm_weight, key_norm_weight: ``[head_dim]``; heads are normalised before rotation where there is one.

@@ -196,7 +196,7 @@ class Prefill {
         if (row >= num_rows_) return {low_, low_};
         const int64_t first_position = first_position_ + row / group_;
         const int64_t last_position = first_position_ + (smaller(end, num_rows_) - 1) / group_;
-        const int64_t begin = larger(low_, first_visible(args_, first_position) - first_);
+        const int64_t begin = smaller(high_, larger(low_, first_visible(args_, first_position) - first_));
         return {begin, larger(begin, smaller(high_, last_position + 1 - first_))};
     }
 

@@ -12,6 +12,8 @@ namespace octavo::OCTAVO_ISA {
 namespace {
 
 constexpr int64_t kItemsPerThread = 2;
+// Numbers of keys that make it worth while to share a few tokens' heads among threads.
+constexpr int64_t kLeastItemNumbers = 16 * 1024;
 
 // Everything a call needs beside its arguments, laid out in one piece of scratch space.
 struct Plan {
@@ -27,7 +29,7 @@ struct Plan {
     int64_t area_floats;
 
     Plan(const PagedAttentionArgs& args, int64_t num_threads) : heads_per_item(args.cache.num_kv_heads) {
-        int64_t total_tiles = 0, total_ranges = 0;
+        int64_t total_tiles = 0, total_ranges = 0, total_numbers = 0;
         for (int64_t i = 0; i < args.num_seqs; ++i) {
             const Sequence sequence(args, i);
             if (sequence.num_queries != 1) {
@@ -36,12 +38,15 @@ struct Plan {
             } else {
                 const int64_t tiles = num_tiles(args, sequence);
                 total_tiles += tiles;
+                total_numbers += smaller(sequence.length, tiles * kTileTokens) * args.cache.slot_stride();
                 ++total_ranges;
                 if (tiles > 1) num_partials += tiles * args.num_heads;
             }
         }
         const int64_t wanted = num_threads == 1 ? 1 : num_threads * kItemsPerThread;
-        while (heads_per_item > 1 && total_tiles * ranges(args) < wanted) heads_per_item = (heads_per_item + 1) / 2;
+        while (heads_per_item > 1 && total_tiles * ranges(args) < wanted &&
+               total_numbers >= 2 * ranges(args) * total_tiles * kLeastItemNumbers)
+            heads_per_item = (heads_per_item + 1) / 2;
         num_decode_items = total_tiles * ranges(args);
         num_counters = total_ranges * ranges(args);
         area_floats = larger(num_prefill_items ? PrefillArea::floats(args) : 0,
