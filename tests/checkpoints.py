@@ -45,13 +45,13 @@ _DERIVED = object()
 _LATENT: dict[str, Any] = {
     "num_key_value_heads": 4,
     "head_dim": _DERIVED,
-    "q_lora_rank": 24,
-    "kv_lora_rank": 32,
-    "qk_nope_head_dim": 12,
-    "qk_rope_head_dim": 8,
+    "q_lora_rank": 32,
+    "kv_lora_rank": 48,
+    "qk_nope_head_dim": 16,
+    "qk_rope_head_dim": 16,
     "v_head_dim": 20,
     "moe_intermediate_size": 32,
-    "n_routed_experts": 8,
+    "n_routed_experts": 16,
     "n_shared_experts": 2,
     "num_experts_per_tok": 3,
     "first_k_dense_replace": 1,
@@ -61,10 +61,10 @@ _LATENT: dict[str, Any] = {
 _FAMILY_FIELDS: dict[str, dict[str, Any]] = {
     "deepseek_v2": _LATENT,
     "deepseek_v3": _LATENT,
-    "gpt_oss": {"num_local_experts": 6, "num_experts_per_tok": 3},
-    "mixtral": {"num_local_experts": 6, "num_experts_per_tok": 3},
+    "gpt_oss": {"num_local_experts": 16, "num_experts_per_tok": 3},
+    "mixtral": {"num_local_experts": 16, "num_experts_per_tok": 3},
     "phi3": {"head_dim": _DERIVED},
-    "qwen3_moe": {"moe_intermediate_size": 32, "num_experts": 8, "num_experts_per_tok": 3},
+    "qwen3_moe": {"moe_intermediate_size": 32, "num_experts": 16, "num_experts_per_tok": 3},
 }
 
 _SPECIAL_TOKENS = ["<|bos|>", "<|eos|>", "<|im_start|>", "<|im_end|>"]

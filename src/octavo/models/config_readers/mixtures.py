@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypedDict
 
 from octavo.models.config import ModelConfig
 from octavo.models.config_fields import ConfigFields
@@ -12,6 +13,13 @@ from octavo.models.rope_config import RopeConfig, read_rope
 
 _GPT_OSS = {"head_dim": 64, "num_key_value_heads": 8, "max_position_embeddings": 131072, "rms_norm_eps": 1e-5}
 _GPT_OSS_ROPE = RopeConfig("yarn", 150_000.0, 32.0, 4096, truncate=False)
+
+
+class ExpertCounts(TypedDict):
+    """How many experts there are, and how many a token has."""
+
+    num_experts: int
+    num_experts_per_tok: int
 
 
 def read_mixtral(fields: ConfigFields, architecture: str) -> ModelConfig:
@@ -80,7 +88,7 @@ def read_gpt_oss(fields: ConfigFields, architecture: str) -> ModelConfig:
     )
 
 
-def read_counts(fields: ConfigFields, name: str, *, num_experts: int, num_experts_per_tok: int) -> dict[str, int]:
+def read_counts(fields: ConfigFields, name: str, *, num_experts: int, num_experts_per_tok: int) -> ExpertCounts:
     """Return how many experts there are, and how many a token has.
 
     Args:

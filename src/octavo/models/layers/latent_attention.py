@@ -53,7 +53,7 @@ class LatentAttention(nn.Module):
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, kv_cache: LayerKVCache, context: ForwardContext) -> Tensor:
         """``[num_tokens, hidden_size]`` to the same; latent vectors and rotated keys are cached on the way."""
         sizes = self.sizes
-        query = self.q_proj(self._query_input(x)).unflatten(-1, (self.num_heads, -1))
+        query = self.q_proj(self._query_input(x)).view(len(x), self.num_heads, -1)
         unrotated, rotated = query.split((sizes.unrotated_size, sizes.rotated_size), dim=-1)
         latent, key = self.kv_a_proj(x).split((sizes.latent_size, sizes.rotated_size), dim=-1)
         latent, _ = self.kv_norm(latent.contiguous())
@@ -80,14 +80,15 @@ class LatentAttention(nn.Module):
     def _query_input(self, x: Tensor) -> Tensor:
         if self.q_a_proj is None or self.q_norm is None:
             return x
-        normalised, _ = self.q_norm(self.q_a_proj(x))
+        normalised: Tensor = self.q_norm(self.q_a_proj(x))[0]
         return normalised
 
     def _paired(self, x: Tensor) -> Tensor:
         """Bring the two dimensions of each pair from side by side to half a head apart."""
         if not self.sizes.rope_is_interleaved:
             return x
-        return x.unflatten(-1, (-1, 2)).transpose(-1, -2).flatten(-2)
+        pairs = x.reshape(*x.shape[:-1], -1, 2)
+        return pairs.transpose(-1, -2).flatten(-2)
 
     def checkpoint_tensors(self, name: str) -> Iterator[CheckpointTensor]:
         """Declare projections and norms."""
@@ -106,6 +107,6 @@ class LatentAttention(nn.Module):
         yield from self.o_proj.checkpoint_tensors(f"{name}.o_proj")
 
     def _take_up(self, weight: LinearWeight) -> None:
-        by_head = weight.dequantize().unflatten(0, (self.num_heads, -1))
+        by_head = weight.dequantize().view(self.num_heads, -1, self.sizes.latent_size)
         self.key_up.copy_(by_head[:, : self.sizes.unrotated_size])
         self.value_up.copy_(by_head[:, self.sizes.unrotated_size :])

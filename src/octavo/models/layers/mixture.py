@@ -40,7 +40,7 @@ class Router(nn.Module):
             Weights in float32 and experts in int64, both ``[num_tokens, num_experts_per_tok]``.
         """
         mixture = self.mixture
-        logits = self.logits(x).float()
+        logits: Tensor = self.logits(x).float()
         if mixture.scoring == "softmax_of_chosen":
             values, experts = logits.topk(mixture.num_experts_per_tok)
             return values.softmax(-1), experts
@@ -57,7 +57,7 @@ class Router(nn.Module):
     def _within_best_groups(self, ranks: Tensor) -> Tensor:
         """Leave only experts of the best groups: by their two best experts if there is a bias, else by the best one."""
         mixture = self.mixture
-        grouped = ranks.unflatten(-1, (mixture.num_groups, -1))
+        grouped = ranks.view(len(ranks), mixture.num_groups, -1)
         best = grouped.topk(1 if self.choice_bias is None else 2).values.sum(-1)
         chosen = torch.zeros_like(best, dtype=torch.bool)
         chosen.scatter_(1, best.topk(mixture.num_groups_per_tok).indices, True)
