@@ -114,7 +114,8 @@ def make_checkpoint(
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" in name:
-                parameter.uniform_(0.5, 1.5, generator=generator)
+                offset = 1.0 if family.startswith("gemma") else 0.0  # Gemma stores its norms less 1
+                parameter.uniform_(0.5 - offset, 1.5 - offset, generator=generator)
             else:
                 parameter.normal_(std=0.25, generator=generator)
         for name, buffer in model.named_buffers():

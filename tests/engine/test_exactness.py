@@ -42,7 +42,6 @@ LONGROPE = {
 }
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "deepseek-v3": ("deepseek_v3", {}),
-    "gemma2": ("gemma2", {"sliding_window": 50}),
     "gemma3": ("gemma3", {"sliding_window": 50, "num_hidden_layers": 6}),
     "gpt-oss": ("gpt_oss", {"sliding_window": 50}),
     "llama2": ("llama", {"num_key_value_heads": 4}),
