@@ -49,7 +49,7 @@ _LATENT: dict[str, Any] = {
     "kv_lora_rank": 48,
     "qk_nope_head_dim": 16,
     "qk_rope_head_dim": 16,
-    "v_head_dim": 20,
+    "v_head_dim": 24,
     "moe_intermediate_size": 32,
     "n_routed_experts": 16,
     "n_shared_experts": 2,

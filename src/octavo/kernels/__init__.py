@@ -17,8 +17,8 @@ from octavo.kernels.dispatch import Implementation, KernelRow, Operation, rows_o
 
 __all__ = [
     "describe",
-    "gelu_tanh_and_mul",
     "forget_choices",
+    "gelu_tanh_and_mul",
     "int4_linear",
     "int8_groups_linear",
     "int8_linear",

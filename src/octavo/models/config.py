@@ -28,12 +28,10 @@ class ModelConfig:
         max_position_embeddings: positions as the config states them; see ``default_max_model_len``.
         layer_windows: for each layer the number of positions that a token sees, itself included; None is all.
         local_rope: rotation in the layers with a window, if it is not that of the others.
-        rotated_layers: whether each layer rotates queries and keys at all; empty if all do.
         query_scale: factor of the dot products of queries and keys; None is ``head_dim ** -0.5``.
         attention_soft_cap, logits_soft_cap: bound attention scores and logits to ``cap * tanh(x / cap)``.
         norm_weight_offset: what is added to the checkpoint's norm weights: Gemma stores them less 1.
-        embedding_scale, residual_scale, logits_scale: factors of the embeddings, of what each block adds, and of the
-            logits.
+        embedding_scale: factor of the embeddings.
         mixture: the mixtures of experts; None if all layers have one dense MLP.
         latent_attention: the sizes of multi-head latent attention. ``num_key_value_heads`` and ``head_dim`` are then
             those of the cache: one head that holds the latent vector and the rotated key.
@@ -65,14 +63,11 @@ class ModelConfig:
     quantization: CheckpointQuantization | None = None
     is_length_stretched: bool = False
     local_rope: RopeConfig | None = None
-    rotated_layers: tuple[bool, ...] = ()
     query_scale: float | None = None
     attention_soft_cap: float | None = None
     logits_soft_cap: float | None = None
     norm_weight_offset: float = 0.0
     embedding_scale: float = 1.0
-    residual_scale: float = 1.0
-    logits_scale: float = 1.0
     mixture: MixtureConfig | None = None
     latent_attention: LatentAttentionConfig | None = None
 
