@@ -228,6 +228,7 @@ def test_configuration_hub_and_registry_need_no_torch() -> None:
             {"rope_scaling": {"type": "su", "short_factor": [1.0] * 8, "long_factor": [1.0]}},
             r"'long_factor' is \[1.0\]; it must be a list of 8 numbers above 0",
         ),
+        ("Qwen3MoeForCausalLM", {"mlp_only_layers": 3}, r"'mlp_only_layers' is 3; it must be a list of integers"),
         ("MixtralForCausalLM", {"num_experts_per_tok": 9}, r"'num_experts_per_tok' is 9; .* number of experts \(8\)"),
         ("GptOssForCausalLM", {"swiglu_limit": 5.0}, r"'swiglu_limit' is 5.0; it must be 7.0: nothing else"),
         ("GptOssForCausalLM", {"quantization_config": {"quant_method": "mxfp4"}}, r"mxfp4"),

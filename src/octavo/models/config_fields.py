@@ -94,6 +94,15 @@ class ConfigFields:
             return self.number(name, minimum=minimum)
         return None if name in self._values else absent
 
+    def integers(self, name: str) -> tuple[int, ...]:
+        """Return a list of integers of at least 0; empty if it is absent."""
+        values = self._values.get(name)
+        if values is None:
+            return ()
+        if not isinstance(values, list) or not all(type(value) is int and value >= 0 for value in values):
+            raise self.error(name, "a list of integers of at least 0")
+        return tuple(values)
+
     def numbers(self, name: str, count: int) -> tuple[float, ...]:
         """Return a list of ``count`` finite numbers above 0."""
         values = self._values.get(name)

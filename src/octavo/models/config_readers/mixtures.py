@@ -41,7 +41,7 @@ def read_qwen3_moe(fields: ConfigFields, architecture: str) -> ModelConfig:
     window = fields.optional_integer("sliding_window", absent=4096)
     window = window if fields.boolean("use_sliding_window", False) else None
     step = fields.integer("decoder_sparse_step", 1)
-    dense = fields.token_ids("mlp_only_layers", ())
+    dense = fields.integers("mlp_only_layers")
     num_layers = config.num_hidden_layers
     mixture = MixtureConfig(
         layers=tuple(layer not in dense and (layer + 1) % step == 0 for layer in range(num_layers)),
