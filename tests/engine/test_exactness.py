@@ -51,7 +51,6 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "phi3-longrope": ("phi3", LONGROPE),
     "qwen2": ("qwen2", rope("yarn", factor=4.0, original_max_position_embeddings=128)),
     "qwen3": ("qwen3", {"num_key_value_heads": 1, "head_dim": 32, "tie_word_embeddings": True}),
-    "qwen3-moe": ("qwen3_moe", {"norm_topk_prob": True}),
 }
 
 
