@@ -89,7 +89,7 @@ def test_the_same_bits_in_any_company(
     expected = answer_alone(checkpoint, name, params is GREEDY)
     tight = {"kv_cache_memory_bytes": 20 * block_bytes(checkpoint, name)} if has_little_memory else {}
     llm = engine(checkpoint, name, cpu_threads=threads, max_num_batched_tokens=max_num_batched_tokens, **tight)
-    answers(llm, [PROMPT[:shared_prefix] + [4]], [SamplingParams(max_tokens=2, logprobs=0)])  # fills the prefix cache
+    answers(llm, [[*PROMPT[:shared_prefix], 4]], [SamplingParams(max_tokens=2, logprobs=0)])  # fills the prefix cache
     others_params = SamplingParams(temperature=1, seed=3, max_tokens=40, ignore_eos=True, logprobs=0)
     place = min(place, len(others))
     prompts = [*others[:place], PROMPT, *others[place:]]

@@ -72,7 +72,7 @@ def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfi
         formats=formats,
         native=is_native,
     )
-    kv_cache_dtype = choose_kv_cache_dtype(config.kv_cache_dtype, dtype)
+    kv_cache_dtype = choose_kv_cache_dtype(config.kv_cache_dtype, dtype, model_config)
     bytes_per_token = kv_cache_bytes_per_token(model_config, kv_cache_dtype)
     if device.type == "cuda":
         budget = _profile_cuda(config, model, max_model_len, device, kv_cache_dtype)
@@ -141,8 +141,16 @@ def choose_dtype(name: str, checkpoint_dtype: str, device: torch.device) -> torc
     return _DTYPES[name]
 
 
-def choose_kv_cache_dtype(name: str, dtype: torch.dtype) -> torch.dtype:
-    """Return the dtype for a ``kv_cache_dtype`` setting; ``auto`` is that of the weights."""
+def choose_kv_cache_dtype(name: str, dtype: torch.dtype, config: ModelConfig) -> torch.dtype:
+    """Return the dtype for a ``kv_cache_dtype`` setting; ``auto`` is that of the weights.
+
+    Raises:
+        ConfigError: the model cannot have such a cache.
+    """
+    if name == "int8" and config.latent_attention is not None:
+        raise ConfigError(
+            "kv_cache_dtype=int8 is not supported with latent attention, whose cache is small already. Leave it out."
+        )
     return dtype if name == "auto" else _KV_CACHE_DTYPES[name]
 
 
@@ -154,6 +162,7 @@ def kv_cache_bytes_per_token(config: ModelConfig, dtype: torch.dtype) -> int:
         head_dim=config.head_dim,
         bytes_per_element=dtype.itemsize,
         bytes_per_scale=torch.float32.itemsize if dtype is torch.int8 else 0,
+        num_parts=config.cached_parts,
     )
 
 
