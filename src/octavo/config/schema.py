@@ -36,16 +36,16 @@ class EngineConfig(BaseModel):
     model: str = Field(MODEL_IN_THE_BOX, description="Local directory, hub name, or the model in the box.")
     tokenizer: str | None = Field(None, description="Directory or hub name of the tokenizer, if not the model's own.")
     revision: str | None = Field(None, description="Hub revision (branch, tag or commit) of the model.")
-    load_format: Literal["auto", "safetensors", "dummy"] = Field(
+    load_format: Literal["auto", "safetensors", "gguf", "dummy"] = Field(
         "auto", description="'dummy' makes seeded random weights from config.json alone."
     )
     trust_remote_code: bool = Field(False, description="Not supported: code of a checkpoint is never run.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Type of weights and activations; 'auto' is what suits the checkpoint and the device."
     )
-    quantization: Literal["int8", "int4", "gptq", "awq"] | None = Field(
+    quantization: Literal["int8", "int4", "gptq", "awq", "gguf"] | None = Field(
         None,
-        description="int8 and int4 quantize weights while loading; gptq and awq only confirm what a checkpoint is.",
+        description="int8 and int4 quantize weights while loading; the others only confirm what a checkpoint is.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="'auto' takes CUDA if there is a GPU.")
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of everything random in the engine.")

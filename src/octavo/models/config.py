@@ -12,7 +12,7 @@ from pathlib import Path
 
 from octavo.errors import ModelError
 from octavo.models.config_fields import ConfigFields
-from octavo.models.quantization.checkpoint_config import CheckpointQuantization, read_quantization
+from octavo.models.quantization.checkpoint_config import CheckpointQuantization, GgufQuantization, read_quantization
 from octavo.models.registry import unsupported_architecture
 from octavo.models.rope_config import RopeConfig, read_rope
 
@@ -31,7 +31,7 @@ class ModelConfig:
         max_position_embeddings: positions as the config states them; see ``default_max_model_len``.
         layer_windows: for each layer the number of positions that a token sees, itself included; None is all.
         dtype: type of the checkpoint's weights: float32, bfloat16 or float16; of a quantised checkpoint, of the others.
-        quantization: how the checkpoint's linear layers are packed; None if they are not.
+        quantization: how the checkpoint's matrices are packed; None if they are not.
     """
 
     architecture: str
@@ -54,7 +54,7 @@ class ModelConfig:
     mlp_bias: bool = False
     bos_token_id: int | None = None
     eos_token_ids: tuple[int, ...] = ()
-    quantization: CheckpointQuantization | None = None
+    quantization: CheckpointQuantization | GgufQuantization | None = None
 
     @classmethod
     def from_directory(cls, path: Path) -> ModelConfig:

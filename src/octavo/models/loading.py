@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from octavo.errors import ConfigError
 from octavo.models.config import ModelConfig
 from octavo.models.gguf.blocks import iterate_gguf
 from octavo.models.layers.decoder import CausalLM
@@ -37,14 +38,19 @@ def load_model(
     Args:
         directory: holds the checkpoint, or is a GGUF file; not looked at for dummy weights.
         dtype: of matrices that are not quantised; where torch computes, of activations and everything else, too.
-        load_format: ``auto`` or ``safetensors`` reads the checkpoint, ``dummy`` makes random weights.
+        load_format: ``dummy`` makes random weights; ``safetensors`` and ``gguf`` say what a checkpoint must be.
         seed: of dummy weights: the same seed gives the same weights on the same kind of device.
         formats: in which the model holds its matrices; they fit the checkpoint (``choose_formats``).
         native: pack the matrices for the CPU's native kernels, and compute in float32.
 
     Raises:
+        ConfigError: the checkpoint is not of the load format.
         ModelError: the architecture is not supported, or the checkpoint is missing, broken or does not fit.
     """
+    if load_format == "gguf" and not directory.is_file():
+        raise ConfigError(f"load_format=gguf was asked for, but {directory} is no GGUF file.")
+    if load_format == "safetensors" and directory.is_file():
+        raise ConfigError(f"load_format=safetensors was asked for, but {directory} is a GGUF file.")
     placement = Placement(
         torch.float32 if native else dtype,
         device,
@@ -56,14 +62,20 @@ def load_model(
     model = model_class(config.architecture)(config, placement)
     with torch.no_grad():
         if load_format == "dummy":
+            if formats.method == "gguf":
+                _take_zeros(model, dtype, device)
             _fill_with_noise(model, torch.Generator(device).manual_seed(seed))
         else:
-            load_weights(model, _iterate_tensors(directory, config, dtype), device)
+            load_weights(model, _iterate_tensors(directory, config, dtype, formats), device)
     return model.eval()
 
 
-def _iterate_tensors(path: Path, config: ModelConfig, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
-    return iterate_gguf(path, config, dtype) if path.is_file() else iterate_checkpoint(path)
+def _iterate_tensors(
+    path: Path, config: ModelConfig, dtype: torch.dtype, formats: WeightFormats
+) -> Iterator[tuple[str, Tensor]]:
+    if path.is_file():
+        return iterate_gguf(path, config, dtype, blocks=formats.method == "gguf")
+    return iterate_checkpoint(path)
 
 
 def weight_bytes(config: ModelConfig, *, dtype: torch.dtype, formats: WeightFormats = UNQUANTIZED) -> int:
@@ -75,7 +87,16 @@ def weight_bytes(config: ModelConfig, *, dtype: torch.dtype, formats: WeightForm
     meta = torch.device("meta")
     placement = Placement(dtype, meta, linear_format=formats.linear, head_format=formats.head)
     model = model_class(config.architecture)(config, placement)
+    if formats.method == "gguf":
+        _take_zeros(model, dtype, meta)
     return sum(parameter.nbytes for parameter in model.parameters())
+
+
+def _take_zeros(model: CausalLM, dtype: torch.dtype, device: torch.device) -> None:
+    """Fill a model from a GGUF file of zeros: what holds a matrix is known only when it has come."""
+    for tensor in model.checkpoint_tensors():
+        stored_dtype = dtype if dtype in tensor.dtypes else tensor.dtypes[0]
+        tensor.take(torch.zeros(tensor.shape, dtype=stored_dtype, device=device))
 
 
 def _fill_with_noise(model: CausalLM, generator: torch.Generator) -> None:

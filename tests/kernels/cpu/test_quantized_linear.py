@@ -382,7 +382,7 @@ def test_what_the_kernel_would_misread_is_refused(native: ModuleType, kind: str)
     with pytest.raises(TypeError, match=r"x must be torch\.float32 \[3, 32\].* not torch\.bfloat16"):
         linear(x.bfloat16(), weight)
     with pytest.raises(TypeError, match=r"x must be \[3, 32\], not \[3, 31\]"):
-        linear(QuantizedRows(x[:, 1:], weight.group_size), weight)
+        linear(QuantizedRows(x[:, 1:], weight.rounding_group_size), weight)
     with pytest.raises(TypeError, match="x must be rounded in groups of"):
         linear(QuantizedRows(x, 64), weight)
     with pytest.raises(TypeError, match=r"bias must be torch\.float32 \[6\]"):

@@ -146,6 +146,10 @@ class PackedGroupedWeight(PackedQuantizedWeight):
             return values, scales, None
         return values, scales, torch.empty(groups, dtype=torch.uint8 if self.has_zeros else self.scale_dtype)
 
+    @property
+    def rounding_group_size(self) -> int:
+        return self.group_size
+
     def multiply(self, *arguments: int) -> None:
         load_native().grouped_linear(self.handle, *arguments)
 

@@ -66,7 +66,6 @@ class PackedQuantizedWeight(ABC):
     __slots__ = ("gated", "handle", "in_features", "out_features")
 
     handle: Any
-    group_size: int | None = None
 
     def __init__(self, out_features: int, in_features: int, gated: bool) -> None:
         self.out_features = out_features
@@ -78,6 +77,11 @@ class PackedQuantizedWeight(ABC):
         """Memory that it takes, including what rounds it up to whole panels."""
         num_bytes: int = self.handle.num_bytes
         return num_bytes
+
+    @property
+    @abstractmethod
+    def rounding_group_size(self) -> int | None:
+        """Inputs of a token that are rounded with one scale; None is all."""
 
     @abstractmethod
     def multiply(self, *arguments: int) -> None:
@@ -131,6 +135,10 @@ class PackedInt8Weight(PackedQuantizedWeight):
         scales = torch.empty(self.out_features)
         self.handle.read(0, self.out_features, values.data_ptr(), scales.data_ptr())
         return values, scales
+
+    @property
+    def rounding_group_size(self) -> None:
+        return None
 
     def multiply(self, *arguments: int) -> None:
         load_native().int8_linear(self.handle, *arguments)
@@ -233,8 +241,8 @@ def _run(
     else:
         if x.shape[1] != weight.in_features:
             raise TypeError(f"x must be [{num_tokens}, {weight.in_features}], not {list(x.shape)}")
-        if x.group_size != weight.group_size:
-            raise TypeError(f"x must be rounded in groups of {weight.group_size}, not {x.group_size}")
+        if x.group_size != weight.rounding_group_size:
+            raise TypeError(f"x must be rounded in groups of {weight.rounding_group_size}, not {x.group_size}")
         address, stride, quantized = 0, 0, x.address
     if out is None:
         out = torch.empty((num_tokens, width))
