@@ -39,8 +39,8 @@ def make_gguf(
 
     Args:
         kind: how matrices are stored; all else is F32.
-        kinds: the same for single matrices, by their names in the file. Those of a type that the ``gguf`` package cannot
-            make, those with K, get random blocks.
+        kinds: the same for single matrices, by their names in the file. Those of a type with K, which the ``gguf``
+            package cannot make, get random blocks.
         tokenizer: write the byte-level tokenizer and the chat template beside the checkpoint, too.
         pre: what the tokenizer's way to split text is called.
         settings: metadata to add or to replace; None leaves a key out.
