@@ -210,6 +210,12 @@ class TestHubCache:
         ]
 
 
+def test_a_load_format_that_the_model_does_not_have_is_refused(checkpoint):
+    found = only(check(model=str(checkpoint), load_format="gguf"))
+    assert (found.severity, found.check) == ("error", "load_format")
+    assert "is no GGUF file" in found.message
+
+
 PACKED = {
     "gptq": {"quant_method": "gptq", "bits": 4, "group_size": 32},
     "gptq-ordered": {"quant_method": "gptq", "bits": 8, "group_size": 32, "desc_act": True},

@@ -47,10 +47,7 @@ def load_model(
         ConfigError: the checkpoint is not of the load format.
         ModelError: the architecture is not supported, or the checkpoint is missing, broken or does not fit.
     """
-    if load_format == "gguf" and not directory.is_file():
-        raise ConfigError(f"load_format=gguf was asked for, but {directory} is no GGUF file.")
-    if load_format == "safetensors" and directory.is_file():
-        raise ConfigError(f"load_format=safetensors was asked for, but {directory} is a GGUF file.")
+    check_load_format(directory, load_format)
     placement = Placement(
         torch.float32 if native else dtype,
         device,
@@ -68,6 +65,18 @@ def load_model(
         else:
             load_weights(model, _iterate_tensors(directory, config, dtype, formats), device)
     return model.eval()
+
+
+def check_load_format(path: Path, load_format: str) -> None:
+    """Refuse a checkpoint that is not what the load format says.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if load_format == "gguf" and not path.is_file():
+        raise ConfigError(f"load_format=gguf was asked for, but {path} is no GGUF file.")
+    if load_format == "safetensors" and path.is_file():
+        raise ConfigError(f"load_format=safetensors was asked for, but {path} is a GGUF file.")
 
 
 def _iterate_tensors(
