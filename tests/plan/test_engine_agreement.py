@@ -12,18 +12,20 @@ from octavo.config import EngineConfig
 from octavo.engine.builder import build_engine
 from octavo.engine.memory import cpu_kv_cache_budget
 from octavo.engine.profiling import run_largest_steps
+from octavo.kernels.cpu import has_native
 from octavo.models.config import ModelConfig
 from octavo.models.layers.decoder import CausalLM
 from octavo.models.layers.latent_attention import LatentAttention
 from octavo.models.loading import load_model
 from octavo.models.quantization.base import LinearWeight
+from octavo.models.quantization.choice import choose_formats
 from octavo.models.registry import ARCHITECTURES
 from octavo.plan.activations import activation_bytes, state_bytes
 from octavo.plan.families import read_model_shape
 from octavo.plan.fit import fit
 from octavo.plan.memory import default_cpu_kv_cache_bytes
 from octavo.plan.model_shape import ModelShape
-from octavo.plan.weights import weight_bytes
+from octavo.plan.weights import QUANTIZATIONS, weight_bytes
 from tests.checkpoints import CONFIGS, make_checkpoint
 from tests.plan.live_memory import LiveMemory
 
@@ -74,6 +76,20 @@ def test_weights_and_kv_cache_are_what_the_engine_allocates(directory: Path, dty
     assert planned.num_kv_blocks == built.ready.num_blocks
     assert (planned.num_kv_blocks + 1) * config.block_size * planned.kv_bytes_per_token == caches
     assert planned.weight_bytes + planned.kv_cache_bytes == pytest.approx(weights + caches, rel=0.02)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("method", ["int8", "int4"])
+def test_rounded_weights_are_what_the_engine_holds(tmp_path: Path, method: str, tied: bool) -> None:
+    sizes = {"hidden_size": 128, "intermediate_size": 256, "vocab_size": 1024}
+    directory = make_checkpoint(tmp_path / "llama", "llama", tie_word_embeddings=tied, **sizes)
+    config = ModelConfig.from_directory(directory)
+    formats = choose_formats(method, config.quantization)
+    model = load_model(
+        directory, config, dtype=torch.bfloat16, device=torch.device("cpu"), formats=formats, native=has_native()
+    )
+    planned = weight_bytes(shape_of(directory), "bfloat16", QUANTIZATIONS[method])
+    assert planned == pytest.approx(held_bytes(model), rel=0.02)
 
 
 def held_bytes(model: CausalLM) -> int:

@@ -13,7 +13,7 @@ from octavo.errors import ModelError
 from octavo.models.config_fields import ConfigFields
 from octavo.models.latent_attention_config import LatentAttentionConfig
 from octavo.models.mixture_config import MixtureConfig
-from octavo.models.quantization.checkpoint_config import CheckpointQuantization, read_quantization
+from octavo.models.quantization.checkpoint_config import CheckpointQuantization, GgufQuantization, read_quantization
 from octavo.models.registry import (
     ARCHITECTURES,
     BARE_DECODERS,
@@ -43,7 +43,7 @@ class ModelConfig:
             those of the cache: one head that holds the latent vector and the rotated key.
         is_length_stretched: ``max_position_embeddings`` is the length that rotary scaling leads to, of any type.
         dtype: type of the checkpoint's weights: float32, bfloat16 or float16; of a quantised checkpoint, of the others.
-        quantization: how the checkpoint's linear layers are packed; None if they are not.
+        quantization: how the checkpoint's matrices are packed; None if they are not.
         has_lm_head: False for a checkpoint of the bare decoder, as those of embedding models are.
     """
 
@@ -67,7 +67,7 @@ class ModelConfig:
     mlp_bias: bool = False
     bos_token_id: int | None = None
     eos_token_ids: tuple[int, ...] = ()
-    quantization: CheckpointQuantization | None = None
+    quantization: CheckpointQuantization | GgufQuantization | None = None
     is_length_stretched: bool = False
     local_rope: RopeConfig | None = None
     query_scale: float | None = None
