@@ -10,6 +10,7 @@ from octavo.engine.batch_state import BatchState
 from octavo.engine.recorded_decode import RecordedDecode
 from octavo.engine.sampler import sample
 from octavo.engine.step import StepPlan, StepResult
+from octavo.kernels.cpu.huge_pages import empty_on_huge_pages
 from octavo.models.forward_context import ForwardContext, LayerKVCache
 from octavo.plan.memory import blocks_of_sequence
 
@@ -105,6 +106,11 @@ def allocate_kv_caches(
 ) -> list[LayerKVCache]:
     """Allocate the KV cache of every layer, with the padding block 0 on top of ``num_blocks``."""
     shape = (num_blocks + 1, block_size, model.num_kv_heads, model.head_dim)
+    if device.type == "cpu":
+        return [
+            LayerKVCache(key=empty_on_huge_pages(shape, dtype), value=empty_on_huge_pages(shape, dtype))
+            for _ in range(model.config.num_hidden_layers)
+        ]
     return [
         LayerKVCache(
             key=torch.empty(shape, dtype=dtype, device=device), value=torch.empty(shape, dtype=dtype, device=device)
