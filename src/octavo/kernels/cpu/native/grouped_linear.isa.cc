@@ -14,6 +14,13 @@ namespace {
 
 // Rows whose sums fit in registers, for both halves of a strip at once.
 constexpr int kRowsThatFit = kWidth == 16 ? 6 : 2;
+// A few rows more are better off with some of their fp32 sums in the cache than as two blocks, the first of which waits
+// for memory; but not where a unit has sums of its own in registers.
+#if defined(OCTAVO_ISA_avx512_vnni)
+constexpr int kRowsBeyond = 2;
+#else
+constexpr int kRowsBeyond = 0;
+#endif
 constexpr int64_t kCacheLine = 64;
 
 F32 load_scale(const float* p) { return load(p); }
@@ -35,9 +42,7 @@ void prefetch_line(const uint8_t* p) {
 }
 
 struct Nibbles {
-    // A few rows more are better off with some of their fp32 sums in the cache than as two blocks, the first of which
-    // waits for memory.
-    static constexpr int kMaxRowsOfStrip = kWidth == 16 ? kRowsThatFit + 2 : kRowsThatFit;
+    static constexpr int kMaxRowsOfStrip = kRowsThatFit + kRowsBeyond;
     static constexpr int kMaxRows = kMaxRowsOfStrip, kRowsABlock = kRowsThatFit;
     static constexpr int kDefaultZero = 8;
     static constexpr int kBias = 0;  // what load_nibbles has taken off each number
