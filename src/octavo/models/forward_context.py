@@ -38,7 +38,14 @@ class LayerKVCache:
         """
         import torch  # what else is here is used where torch is not loaded
 
-        parts = [torch.empty(shape, dtype=dtype, device=device) for _ in range(num_parts)] * (2 // num_parts)
+        from octavo.kernels.cpu.huge_pages import empty_on_huge_pages
+
+        def empty(*sizes: int) -> Tensor:
+            if device.type == "cpu":
+                return empty_on_huge_pages(sizes, dtype)
+            return torch.empty(sizes, dtype=dtype, device=device)
+
+        parts = [empty(*shape) for _ in range(num_parts)] * (2 // num_parts)
         if dtype is torch.int8:
             parts += [torch.empty(shape[:3], dtype=torch.float32, device=device) for _ in range(2)]
         return cls(*parts)

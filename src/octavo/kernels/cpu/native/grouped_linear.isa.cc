@@ -12,7 +12,15 @@ namespace octavo::OCTAVO_ISA {
 
 namespace {
 
-constexpr int kMaxRowsOfStrip = kWidth == 16 ? 6 : 2;
+// Rows whose sums fit in registers, for both halves of a strip at once.
+constexpr int kRowsThatFit = kWidth == 16 ? 6 : 2;
+// A few rows more are better off with some of their fp32 sums in the cache than as two blocks, the first of which waits
+// for memory; but not where a unit has sums of its own in registers.
+#if defined(OCTAVO_ISA_avx512_vnni)
+constexpr int kRowsBeyond = 2;
+#else
+constexpr int kRowsBeyond = 0;
+#endif
 constexpr int64_t kCacheLine = 64;
 
 F32 load_scale(const float* p) { return load(p); }
@@ -34,7 +42,8 @@ void prefetch_line(const uint8_t* p) {
 }
 
 struct Nibbles {
-    static constexpr int kMaxRows = kMaxRowsOfStrip;
+    static constexpr int kMaxRowsOfStrip = kRowsThatFit + kRowsBeyond;
+    static constexpr int kMaxRows = kMaxRowsOfStrip, kRowsABlock = kRowsThatFit;
     static constexpr int kDefaultZero = 8;
     static constexpr int kBias = 0;  // what load_nibbles has taken off each number
     static constexpr int kFeatures = kFeaturesAUnit;  // of which add_unit adds the products
@@ -70,7 +79,8 @@ struct Nibbles {
 };
 
 struct Bytes {
-    static constexpr int kMaxRows = 2 * kMaxRowsOfStrip;
+    static constexpr int kMaxRowsOfStrip = kRowsThatFit;
+    static constexpr int kMaxRows = 2 * kRowsThatFit, kRowsABlock = kMaxRows;
     static constexpr int kDefaultZero = 128;
     static constexpr int kBias = 128 - kOffset;
     static constexpr int kFeatures = 16;
@@ -98,7 +108,7 @@ template <typename Format, typename Scale>
 struct Grouped {
     template <int kRows>
     struct Kernel {
-        static constexpr int kHalves = kRows > kMaxRowsOfStrip ? 1 : 2;  // at once
+        static constexpr int kHalves = kRows > Format::kMaxRowsOfStrip ? 1 : 2;  // at once
 
         struct Sums {
             F32 of[kHalves][kRows];
@@ -206,9 +216,9 @@ struct Grouped {
 template <typename Format>
 void run(const GroupedLinearArgs& args) {
     if (args.weight->format().scale_type == ScaleType::fp32)
-        run_linear<Grouped<Format, float>::template Kernel, Format::kMaxRows>(args);
+        run_linear<Grouped<Format, float>::template Kernel, Format::kMaxRows>(args, Format::kRowsABlock);
     else
-        run_linear<Grouped<Format, uint16_t>::template Kernel, Format::kMaxRows>(args);
+        run_linear<Grouped<Format, uint16_t>::template Kernel, Format::kMaxRows>(args, Format::kRowsABlock);
 }
 
 }  // namespace
