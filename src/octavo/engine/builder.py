@@ -62,6 +62,9 @@ def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfi
     memory.check_weights_fit(num_weight_bytes, free_memory(device), device.type)
     logger.info("weights: %s, %s", format_bytes(num_weight_bytes), formats.method or "not quantized")
     is_native = device.type == "cpu" and has_native()
+    if is_native:
+        # What is left to torch is small, and its threads would spin on the cores that the kernels' own threads need.
+        torch.set_num_threads(1)
     model = load_model(
         directory,
         model_config,
