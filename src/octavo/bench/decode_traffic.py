@@ -58,7 +58,7 @@ def decode_traffic(llm: LLM, batch_size: int, input_len: int, output_len: int, *
     model = llm.model_config
     device, dtype = device_and_dtype(llm)
     embedding = 0 if model.tie_word_embeddings else model.vocab_size * model.hidden_size
-    kv_bytes = kv_cache_bytes_per_token(model, choose_kv_cache_dtype(llm.config.kv_cache_dtype, dtype))
+    kv_bytes = kv_cache_bytes_per_token(model, choose_kv_cache_dtype(llm.config.kv_cache_dtype, dtype, model))
     formats = choose_formats(llm.config.quantization, model.quantization)
     num_weight_bytes = weight_bytes(model, dtype=dtype, formats=formats) - embedding * dtype.itemsize
     return DecodeTraffic(

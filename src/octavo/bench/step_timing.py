@@ -24,6 +24,7 @@ from octavo.engine.runner import Runner
 from octavo.engine.sampling_params import SamplingParams
 from octavo.engine.step import StepPlan, StepResult
 from octavo.engine.step_inputs import StepArrays
+from octavo.kernels.cpu import has_native, load_native
 from octavo.plan.memory import blocks_of_sequence
 from octavo.plan.step_time import StepShape
 
@@ -216,5 +217,6 @@ def spread(num_seqs: int, mean_context: int) -> tuple[int, ...]:
 
 
 def threads_and_processor(device: str) -> tuple[int, str | None]:
-    """Return the threads that torch computes with, and the name of the GPU if ``device`` is one."""
-    return torch.get_num_threads(), torch.cuda.get_device_name(device) if device.startswith("cuda") else None
+    """Return the threads that compute, and the name of the GPU if ``device`` is one."""
+    num_threads = load_native().num_threads() if has_native() else torch.get_num_threads()
+    return num_threads, torch.cuda.get_device_name(device) if device.startswith("cuda") else None

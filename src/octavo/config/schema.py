@@ -40,16 +40,16 @@ class EngineConfig(BaseModel):
     runner: Literal["auto", "generate", "pooling"] = Field(
         "auto", description="Generate text, or make vectors and scores; 'auto' is what the model's files are for."
     )
-    load_format: Literal["auto", "safetensors", "dummy"] = Field(
+    load_format: Literal["auto", "safetensors", "gguf", "dummy"] = Field(
         "auto", description="'dummy' makes seeded random weights from config.json alone."
     )
     trust_remote_code: bool = Field(False, description="Not supported: code of a checkpoint is never run.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Type of weights and activations; 'auto' is what suits the checkpoint and the device."
     )
-    quantization: Literal["int8", "int4", "gptq", "awq"] | None = Field(
+    quantization: Literal["int8", "int4", "gptq", "awq", "gguf"] | None = Field(
         None,
-        description="int8 and int4 quantize weights while loading; gptq and awq only confirm what a checkpoint is.",
+        description="int8 and int4 quantize weights while loading; the others only confirm what a checkpoint is.",
     )
     kv_cache_dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
         "auto", description="Type of keys and values in the KV cache; 'auto' is that of the weights."

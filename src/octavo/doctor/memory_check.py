@@ -42,13 +42,14 @@ def check_memory(config: ServerConfig, kind: ModelKind, findings: Findings) -> N
     num_weight_bytes = weight_bytes(model_config, dtype=dtype, formats=formats)
     longest = model_config.default_max_model_len
     with findings.catching("memory"):
+        kv_dtype = choose_kv_cache_dtype(config.kv_cache_dtype, dtype, model_config)
         free_bytes = _free_bytes(device)
         memory.check_weights_fit(num_weight_bytes, free_bytes, device.type)
         memory.num_kv_blocks(
             _kv_cache_budget(config, device, num_weight_bytes),
             config=config,
             max_model_len=min(config.max_model_len or longest, longest),
-            bytes_per_token=kv_cache_bytes_per_token(model_config, choose_kv_cache_dtype(config.kv_cache_dtype, dtype)),
+            bytes_per_token=kv_cache_bytes_per_token(model_config, kv_dtype),
         )
 
 

@@ -11,6 +11,7 @@ from octavo.engine.generation_config import GenerationDefaults
 from octavo.engine.model_files import ModelFiles, read_model_files
 from octavo.errors import ConfigError, ModelError
 from octavo.models.hub import resolve_model
+from octavo.models.loading import check_load_format
 from octavo.models.pooling_files import ModelKind, read_model_kind
 from octavo.text import load_chat_template
 
@@ -38,6 +39,8 @@ def check_model(config: ServerConfig, findings: Findings) -> ModelKind | None:
     except (ModelError, ConfigError) as error:
         findings.error("config.json" if isinstance(error, ModelError) else "runner", str(error))
         return None
+    with findings.catching("load_format"):
+        check_load_format(directory, config.load_format)
     if config.load_format != "dummy":
         check_checkpoint(directory, kind, findings)
     if tokenizer_directory is not None:

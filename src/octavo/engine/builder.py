@@ -64,6 +64,9 @@ def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfi
     memory.check_weights_fit(num_weight_bytes, free_memory(device), device.type)
     logger.info("weights: %s, %s", format_bytes(num_weight_bytes), formats.method or "not quantized")
     is_native = device.type == "cpu" and has_native()
+    if is_native:
+        # What is left to torch is small, and its threads would spin on the cores that the kernels' own threads need.
+        torch.set_num_threads(1)
     model = load_model(
         directory,
         model_config,
@@ -83,7 +86,7 @@ def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfi
         native=is_native,
         free_bytes=free_memory(device),
     )
-    kv_cache_dtype = choose_kv_cache_dtype(config.kv_cache_dtype, dtype)
+    kv_cache_dtype = choose_kv_cache_dtype(config.kv_cache_dtype, dtype, model_config)
     bytes_per_token = kv_cache_bytes_per_token(model_config, kv_cache_dtype)
     if draft_model is not None:
         bytes_per_token += kv_cache_bytes_per_token(draft_model.config, kv_cache_dtype)
@@ -156,8 +159,16 @@ def choose_dtype(name: str, checkpoint_dtype: str, device: torch.device) -> torc
     return _DTYPES[name]
 
 
-def choose_kv_cache_dtype(name: str, dtype: torch.dtype) -> torch.dtype:
-    """Return the dtype for a ``kv_cache_dtype`` setting; ``auto`` is that of the weights."""
+def choose_kv_cache_dtype(name: str, dtype: torch.dtype, config: ModelConfig) -> torch.dtype:
+    """Return the dtype for a ``kv_cache_dtype`` setting; ``auto`` is that of the weights.
+
+    Raises:
+        ConfigError: the model cannot have such a cache.
+    """
+    if name == "int8" and config.latent_attention is not None:
+        raise ConfigError(
+            "kv_cache_dtype=int8 is not supported with latent attention, whose cache is small already. Leave it out."
+        )
     return dtype if name == "auto" else _KV_CACHE_DTYPES[name]
 
 
@@ -169,6 +180,7 @@ def kv_cache_bytes_per_token(config: ModelConfig, dtype: torch.dtype) -> int:
         head_dim=config.head_dim,
         bytes_per_element=dtype.itemsize,
         bytes_per_scale=torch.float32.itemsize if dtype is torch.int8 else 0,
+        num_parts=config.cached_parts,
     )
 
 

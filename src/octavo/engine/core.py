@@ -106,8 +106,11 @@ class EngineCore:
 def _prefix_key(config: ModelConfig, prompt_len: int) -> bytes:
     """Return what besides the tokens themselves decides the keys and values of a prompt.
 
-    With dynamic rotary scaling the rotation depends on the prompt's length once that is beyond the trained length.
+    With dynamic rotary scaling the rotation depends on the prompt's length once that is beyond the trained length, with
+    LongRoPE on whether it is.
     """
     if config.rope.rope_type == "dynamic" and prompt_len > config.max_position_embeddings:
         return f"dynamic rope, prompt of {prompt_len}".encode()
+    if config.rope.rope_type == "longrope" and prompt_len > config.rope.original_max_position_embeddings:
+        return b"longrope, long prompt"
     return b""

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from octavo.errors import ConfigError
 from octavo.models.config import ModelConfig
 from octavo.models.gguf.blocks import iterate_gguf
 from octavo.models.layers.decoder import CausalLM
@@ -39,17 +40,22 @@ def load_model(
     Args:
         directory: holds the checkpoint, or is a GGUF file; not looked at for dummy weights.
         dtype: of matrices that are not quantised; where torch computes, of activations and everything else, too.
-        load_format: ``auto`` or ``safetensors`` reads the checkpoint, ``dummy`` makes random weights.
+        load_format: ``dummy`` makes random weights; ``safetensors`` and ``gguf`` say what a checkpoint must be.
         seed: of dummy weights: the same seed gives the same weights on the same kind of device.
         formats: in which the model holds its matrices; they fit the checkpoint (``choose_formats``).
         native: pack the matrices for the CPU's native kernels, and compute in float32.
 
     Raises:
+        ConfigError: the checkpoint is not of the load format.
         ModelError: the architecture is not supported, or the checkpoint is missing, broken or does not fit.
     """
+    check_load_format(directory, load_format)
     placement = placement_of(formats, dtype=dtype, device=device, native=native)
     model = model_class(config.architecture)(config, placement)
-    fill_model(model, _iterate_tensors(directory, config, dtype), device, load_format=load_format, seed=seed)
+    if load_format == "dummy" and formats.method == "gguf":
+        _take_zeros(model, dtype, device)
+    tensors = _iterate_tensors(directory, config, dtype, formats)
+    fill_model(model, tensors, device, load_format=load_format, seed=seed)
     return model.eval()
 
 
@@ -81,8 +87,24 @@ def fill_model(
             load_weights(model, tensors, device)
 
 
-def _iterate_tensors(path: Path, config: ModelConfig, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
-    return iterate_gguf(path, config, dtype) if path.is_file() else iterate_checkpoint(path)
+def check_load_format(path: Path, load_format: str) -> None:
+    """Refuse a checkpoint that is not what the load format says.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if load_format == "gguf" and not path.is_file():
+        raise ConfigError(f"load_format=gguf was asked for, but {path} is no GGUF file.")
+    if load_format == "safetensors" and path.is_file():
+        raise ConfigError(f"load_format=safetensors was asked for, but {path} is a GGUF file.")
+
+
+def _iterate_tensors(
+    path: Path, config: ModelConfig, dtype: torch.dtype, formats: WeightFormats
+) -> Iterator[tuple[str, Tensor]]:
+    if path.is_file():
+        return iterate_gguf(path, config, dtype, blocks=formats.method == "gguf")
+    return iterate_checkpoint(path)
 
 
 def weight_bytes(config: ModelConfig, *, dtype: torch.dtype, formats: WeightFormats = UNQUANTIZED) -> int:
@@ -94,7 +116,16 @@ def weight_bytes(config: ModelConfig, *, dtype: torch.dtype, formats: WeightForm
     meta = torch.device("meta")
     placement = placement_of(formats, dtype=dtype, device=meta, native=False)
     model = model_class(config.architecture)(config, placement)
+    if formats.method == "gguf":
+        _take_zeros(model, dtype, meta)
     return sum(parameter.nbytes for parameter in model.parameters())
+
+
+def _take_zeros(model: CausalLM, dtype: torch.dtype, device: torch.device) -> None:
+    """Fill a model from a GGUF file of zeros: what holds a matrix is known only when it has come."""
+    for tensor in model.checkpoint_tensors():
+        stored_dtype = dtype if dtype in tensor.dtypes else tensor.dtypes[0]
+        tensor.take(torch.zeros(tensor.shape, dtype=stored_dtype, device=device))
 
 
 def _fill_with_noise(model: CausalLM | Encoder, generator: torch.Generator) -> None:

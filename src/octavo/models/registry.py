@@ -12,11 +12,22 @@ if TYPE_CHECKING:
     from octavo.models.layers.encoder import Encoder
 
 ARCHITECTURES = {
+    "DeepseekV2ForCausalLM": "octavo.models.architectures.deepseek_v2",
+    "DeepseekV3ForCausalLM": "octavo.models.architectures.deepseek_v3",
+    "Gemma2ForCausalLM": "octavo.models.architectures.gemma2",
+    "Gemma3ForCausalLM": "octavo.models.architectures.gemma3",
+    "GptOssForCausalLM": "octavo.models.architectures.gpt_oss",
     "LlamaForCausalLM": "octavo.models.architectures.llama",
     "MistralForCausalLM": "octavo.models.architectures.mistral",
+    "MixtralForCausalLM": "octavo.models.architectures.mixtral",
+    "Phi3ForCausalLM": "octavo.models.architectures.phi3",
     "Qwen2ForCausalLM": "octavo.models.architectures.qwen2",
     "Qwen3ForCausalLM": "octavo.models.architectures.qwen3",
+    "Qwen3MoeForCausalLM": "octavo.models.architectures.qwen3_moe",
 }
+
+# Checkpoints of a decoder without its head, as those of embedding models are.
+BARE_DECODERS = {name.removesuffix("ForCausalLM") + "Model": name for name in ARCHITECTURES}
 
 # Encoders: a family has one class, and its configuration says whether there is a head.
 _BERT = ("octavo.models.architectures.bert", "BertModel")

@@ -11,6 +11,9 @@ from octavo.config import EngineConfig
 from octavo.plan.deployment import Deployment
 from octavo.plan.fit import Fit
 
+# Methods of quantised checkpoints that the engine reads.
+_PACKED_CHECKPOINTS = ("gptq", "awq")
+
 
 def serve_command(deployment: Deployment, found: Fit) -> str:
     """Return a command that ``octavo serve`` accepts, with all that is not its default and that it can do."""
@@ -51,8 +54,9 @@ def _reasons(deployment: Deployment, found: Fit) -> Iterator[str]:
         refusal = _refusal(name, value)
         if refusal is not None:
             yield f"--{name.replace('_', '-')} {value}: {refusal}"
-    if deployment.is_served and deployment.shape.quantization_config and deployment.wanted_quantization is None:
-        yield "This version loads no quantized checkpoints; serve the original one."
+    packed = deployment.shape.quantization_config and deployment.shape.quantization_config.get("quant_method")
+    if deployment.is_served and packed and packed not in _PACKED_CHECKPOINTS and deployment.wanted_quantization is None:
+        yield f"This version loads no {packed} checkpoints; serve the original one."
     if deployment.kv_cache_dtype == "fp8":
         yield "--kv-cache-dtype fp8: this version keeps the KV cache in 32 or 16 bits or in int8."
     if deployment.num_replicas > 1:
