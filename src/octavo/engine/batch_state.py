@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from octavo.engine.sampler import SamplingBatch
+from octavo.engine.sampler import SamplingBatch, make_sampling_rows, sampling_numbers
 from octavo.engine.thinking import FORCING_BIAS, forced_token
-from octavo.kernels.sampling_rows import PenaltyRows, SamplingRows
+from octavo.kernels.sampling_rows import PenaltyRows
 from octavo.plan.memory import blocks_of_sequence
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from octavo.engine.sampling_params import SamplingParams
     from octavo.engine.step import Admission, StepPlan
     from octavo.engine.step_inputs import StepArrays
-
-_MAX_TOP_K = 2**31 - 1
 
 
 class BatchState:
@@ -103,17 +101,14 @@ class BatchState:
         top_k, seeds, positions_there = self.to_device(*self._ints.take(row_index, axis=1), positions)
         temperature, top_p, min_p = self.to_device(*self._floats[:3].take(row_index, axis=1))
         random = [self._admitted(row).sampling_params for row in self._random_rows.intersection(rows)]
-        sampling_rows = SamplingRows(
+        sampling_rows = make_sampling_rows(
+            random,
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
             min_p=min_p,
             seeds=seeds,
             positions=positions_there,
-            all_greedy=not random,
-            max_top_k=max((p.top_k for p in random), default=0),
-            any_top_p=any(p.top_p < 1 for p in random),
-            any_min_p=any(p.min_p > 0 for p in random),
         )
         return SamplingBatch(
             sampling_rows,
@@ -141,12 +136,10 @@ class BatchState:
         self._write_tokens(row, 0, admission.token_ids)
         self._write_blocks(row, 0, admission.block_ids)
         self.prompt_lens[row] = admission.prompt_len
-        temperature = 0.0 if params.is_greedy else params.temperature
+        temperature, top_p, min_p, top_k, seed = sampling_numbers(params, admission.seed)
         penalties = (params.presence_penalty, params.frequency_penalty, params.repetition_penalty)
-        self._floats[:, row] = (temperature, params.top_p, params.min_p, *penalties)
-        seed = (admission.seed + 2**63) % 2**64 - 2**63
-        # Beyond any vocabulary there is nothing more to choose from.
-        self._ints[:, row] = (min(params.top_k, _MAX_TOP_K), seed)
+        self._floats[:, row] = (temperature, top_p, min_p, *penalties)
+        self._ints[:, row] = (top_k, seed)
         self._admissions[row] = admission
         for rows, used in (
             (self._rows_with_allowed, params.allowed_token_ids is not None),

@@ -15,12 +15,10 @@ from octavo.engine.speculation.draft_model import DraftModel
 from octavo.engine.step import StepPlan, StepResult
 from octavo.engine.step_inputs import StepArrays, make_step_inputs
 from octavo.engine.structured.masks import MaskWorker
-from octavo.models.forward_context import ForwardContext, LayerKVCache
+from octavo.models.forward_context import LayerKVCache
 from octavo.plan.memory import blocks_of_sequence
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from octavo.models.layers.decoder import CausalLM
 
 
@@ -55,10 +53,8 @@ class Runner:
         self.state = BatchState(
             max_num_seqs=max_num_seqs, max_model_len=max_model_len, block_size=block_size, device=device
         )
-        self._recorded_decode = (
-            RecordedDecode(model, max_num_seqs=max_num_seqs, max_blocks=blocks_of_sequence(max_model_len, block_size))
-            if model.is_native
-            else None
+        self._recorded_decode = RecordedDecode(
+            model, max_num_seqs=max_num_seqs, max_blocks=blocks_of_sequence(max_model_len, block_size)
         )
         self.drafts: DraftModel | None = None
         if draft_model is not None:
@@ -81,7 +77,7 @@ class Runner:
         input_ids, context = make_step_inputs(step, self.state, self.block_size, self.kv_caches)
         if self.drafts is not None:
             self.drafts.follow(input_ids, context)
-        hidden = self._forward(input_ids, context)
+        hidden = self._recorded_decode(input_ids, context)
         prompt_logprobs = score_prompts(plan, hidden, self.model, self.state)
         if not plan.samples:
             return StepResult([], prompt_logprobs=prompt_logprobs)
@@ -95,12 +91,6 @@ class Runner:
         token_ids, logprobs = sample(logits, batch)
         self.state.append(step, token_ids)
         return StepResult(token_ids.tolist(), logprobs, prompt_logprobs)
-
-    def _forward(self, input_ids: Tensor, context: ForwardContext) -> Tensor:
-        if self._recorded_decode is None or len(input_ids) != len(context.query_lens_host):
-            hidden: Tensor = self.model(input_ids, context)
-            return hidden
-        return self._recorded_decode(*self.model.prepare(input_ids, context), context)
 
 
 def allocate_kv_caches(

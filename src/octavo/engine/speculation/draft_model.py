@@ -14,7 +14,7 @@ import torch
 
 from octavo import kernels
 from octavo.engine.recorded_decode import RecordedDecode
-from octavo.kernels.sampling_rows import SamplingRows
+from octavo.engine.sampler import make_sampling_rows, sampling_numbers
 from octavo.models.forward_context import ForwardContext
 from octavo.plan.memory import blocks_of_sequence
 
@@ -26,10 +26,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from octavo.engine.request import Request
+    from octavo.kernels.sampling_rows import SamplingRows
     from octavo.models.forward_context import LayerKVCache
     from octavo.models.layers.decoder import CausalLM
-
-_MAX_TOP_K = 2**31 - 1
 
 
 class DraftModel:
@@ -60,13 +59,11 @@ class DraftModel:
         self._block_size = block_size
         self._device = device
         max_blocks = blocks_of_sequence(max_model_len, block_size)
-        self._recorded = (
-            RecordedDecode(model, max_num_seqs=max_num_seqs, max_blocks=max_blocks) if model.is_native else None
-        )
+        self._recorded_decode = RecordedDecode(model, max_num_seqs=max_num_seqs, max_blocks=max_blocks)
 
     def follow(self, input_ids: Tensor, context: ForwardContext) -> None:
         """Compute the tokens of a step of the large model: ``[num_tokens]`` int64."""
-        self._forward(input_ids, replace(context, kv_caches=self._kv_caches))
+        self._recorded_decode(input_ids, replace(context, kv_caches=self._kv_caches))
 
     @torch.inference_mode()
     def propose(self, requests: Sequence[Request], max_lens: Sequence[int]) -> list[list[int]]:
@@ -76,7 +73,7 @@ class DraftModel:
             active = [index for index, max_len in enumerate(max_lens) if max_len > place]
             going_on = [requests[index] for index in active]
             last = [drafts[index][-1] if place else requests[index].token_ids[-1] for index in active]
-            hidden = self._forward(self._tensor(last, np.int64), self._context(going_on, place))
+            hidden = self._recorded_decode(self._tensor(last, np.int64), self._context(going_on, place))
             logits = self._model.compute_logits(hidden)
             token_ids = kernels.sample_tokens(logits, self._sampling_rows(going_on, place)).tolist()
             for index, token_id in zip(active, token_ids, strict=True):
@@ -85,12 +82,6 @@ class DraftModel:
 
     def forget(self, request: Request) -> None:
         """Nothing is kept of a request but what stands in its blocks."""
-
-    def _forward(self, input_ids: Tensor, context: ForwardContext) -> Tensor:
-        if self._recorded is None or len(input_ids) != len(context.query_lens_host):
-            hidden: Tensor = self._model(input_ids, context)
-            return hidden
-        return self._recorded(*self._model.prepare(input_ids, context), context)
 
     def _context(self, requests: Sequence[Request], place: int) -> ForwardContext:
         """Return the context of a step with the last known token of each request, or the draft token ``place - 1``."""
@@ -115,18 +106,16 @@ class DraftModel:
 
     def _sampling_rows(self, requests: Sequence[Request], place: int) -> SamplingRows:
         params = [request.sampling_params for request in requests]
-        random = [p for p in params if not p.is_greedy]
-        return SamplingRows(
-            temperature=self._tensor([0.0 if p.is_greedy else p.temperature for p in params], np.float32),
-            top_k=self._tensor([min(p.top_k, _MAX_TOP_K) for p in params], np.int64),
-            top_p=self._tensor([p.top_p for p in params], np.float32),
-            min_p=self._tensor([p.min_p for p in params], np.float32),
-            seeds=self._tensor([(request.seed + 2**63) % 2**64 - 2**63 for request in requests], np.int64),
+        numbers = [sampling_numbers(p, request.seed) for p, request in zip(params, requests, strict=True)]
+        temperature, top_p, min_p, top_k, seeds = zip(*numbers, strict=True)
+        return make_sampling_rows(
+            [p for p in params if not p.is_greedy],
+            temperature=self._tensor(temperature, np.float32),
+            top_k=self._tensor(top_k, np.int64),
+            top_p=self._tensor(top_p, np.float32),
+            min_p=self._tensor(min_p, np.float32),
+            seeds=self._tensor(seeds, np.int64),
             positions=self._tensor([request.num_output_tokens + place for request in requests], np.int64),
-            all_greedy=not random,
-            max_top_k=max((p.top_k for p in random), default=0),
-            any_top_p=any(p.top_p < 1 for p in random),
-            any_min_p=any(p.min_p > 0 for p in random),
         )
 
     def _tensor(self, values: Sequence[float] | NDArray[Any], dtype: type[np.generic]) -> Tensor:
