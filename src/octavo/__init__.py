@@ -13,15 +13,17 @@ from octavo.version import __version__
 if TYPE_CHECKING:
     from octavo.engine.async_llm import AsyncLLM
     from octavo.engine.llm import LLM
+    from octavo.engine.lora.request import LoRARequest
     from octavo.engine.outputs import CompletionOutput, RequestOutput
     from octavo.engine.sampling_params import SamplingParams
 
-__all__ = ["LLM", "AsyncLLM", "CompletionOutput", "RequestOutput", "SamplingParams", "__version__"]
+__all__ = ["LLM", "AsyncLLM", "CompletionOutput", "LoRARequest", "RequestOutput", "SamplingParams", "__version__"]
 
 _HOMES = {
     "LLM": "octavo.engine.llm",
     "AsyncLLM": "octavo.engine.async_llm",
     "CompletionOutput": "octavo.engine.outputs",
+    "LoRARequest": "octavo.engine.lora.request",
     "RequestOutput": "octavo.engine.outputs",
     "SamplingParams": "octavo.engine.sampling_params",
 }

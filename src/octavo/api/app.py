@@ -18,6 +18,7 @@ from octavo.api.metrics import metrics_router, server_registry
 from octavo.api.middleware import Authentication, BodyLimit, ReadinessGate, RequestContext
 from octavo.api.openai.chat import chat_router
 from octavo.api.openai.completions import completion_router
+from octavo.api.openai.lora import LoadLoraAdapterRequest, UnloadLoraAdapterRequest, lora_router
 from octavo.api.openai.models import models_router
 from octavo.api.openai.requests import ChatCompletionRequest, CompletionRequest
 from octavo.api.openai.responses import ChatChunk, ChatCompletion, Completion, ModelCard, ModelList
@@ -37,6 +38,7 @@ from octavo.api.requests import requests_router
 from octavo.api.schema import describe
 from octavo.api.timeline import RequestList, Timeline
 from octavo.config import ServerConfig
+from octavo.config.lora_modules import parse_lora_modules
 from octavo.engine.async_llm import AsyncLLM
 from octavo.engine.generation_config import GenerationDefaults
 from octavo.errors import OctavoError
@@ -67,6 +69,11 @@ def create_app(
         names=config.served_model_name or [config.model],
         chat_template=_chat_template(llm, config),
         defaults=GenerationDefaults.from_directory(llm.directory),
+        parents={
+            module.name: module.base_model_name
+            for module in parse_lora_modules(config.lora_modules)
+            if module.base_model_name is not None
+        },
     )
     app = FastAPI(
         title="Octavo",
@@ -79,6 +86,7 @@ def create_app(
         chat_router(service),
         completion_router(service),
         models_router(service),
+        lora_router(service, is_allowed=config.enable_lora and config.enable_runtime_lora_updating),
         tokenizer_router(service),
         health_router(readiness),
         metrics_router(registry),
@@ -88,7 +96,10 @@ def create_app(
         app.include_router(router)
     describe(
         app,
-        [ChatCompletionRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest],
+        [
+            *(ChatCompletionRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest),
+            *(LoadLoraAdapterRequest, UnloadLoraAdapterRequest),
+        ],
         [
             *(ChatCompletion, ChatChunk, Completion, ModelList, ModelCard),
             *(Tokens, DetokenizedPrompt, Status, Version, RequestList, Timeline),

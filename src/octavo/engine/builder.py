@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,12 @@ from octavo.config.sizes import format_bytes
 from octavo.engine import memory
 from octavo.engine.core import EngineCore
 from octavo.engine.kv_cache import KVCacheManager
+from octavo.engine.lora.adapters import Adapters
 from octavo.engine.messages import EngineReady
 from octavo.engine.profiling import run_largest_steps
 from octavo.engine.runner import Runner
 from octavo.engine.scheduler import Scheduler
-from octavo.errors import ConfigError
+from octavo.errors import ConfigError, OctavoError
 from octavo.kernels.cpu import default_num_threads, has_native, load_native, native_status
 from octavo.models.loading import load_model, weight_bytes
 from octavo.models.quantization.choice import choose_formats
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from octavo.config import EngineConfig
+    from octavo.engine.lora.request import LoRARequest
     from octavo.models.config import ModelConfig
     from octavo.models.layers.decoder import CausalLM
 
@@ -41,8 +44,17 @@ class BuiltEngine:
     ready: EngineReady
 
 
-def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfig, max_model_len: int) -> BuiltEngine:
+def build_engine(
+    config: EngineConfig,
+    directory: Path,
+    model_config: ModelConfig,
+    max_model_len: int,
+    adapters: Sequence[LoRARequest] = (),
+) -> BuiltEngine:
     """Load a model and make everything around it.
+
+    Args:
+        adapters: LoRA adapters to load before what is left of the memory is divided.
 
     Raises:
         ConfigError: the device is missing, the checkpoint is quantised in another way than asked for, or the model or
@@ -68,6 +80,7 @@ def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfi
         formats=formats,
         native=is_native,
     )
+    loaded, failed = _load_adapters(config, model, device, adapters) if config.enable_lora else (None, {})
     bytes_per_token = kv_bytes_per_token(
         num_layers=model_config.num_hidden_layers,
         num_kv_heads=model_config.num_key_value_heads,
@@ -97,6 +110,7 @@ def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfi
         max_model_len=max_model_len,
         device=device,
         dtype=dtype,
+        adapters=loaded,
     )
     kv_cache = KVCacheManager(num_blocks, config.block_size, enable_prefix_caching=config.enable_prefix_caching)
     scheduler = Scheduler(
@@ -104,6 +118,7 @@ def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfi
         max_num_seqs=config.max_num_seqs,
         max_num_batched_tokens=config.max_num_batched_tokens,
         policy=config.scheduling_policy,
+        max_loras=config.max_loras,
     )
     ready = EngineReady(
         num_blocks=num_blocks,
@@ -112,8 +127,29 @@ def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfi
         device=str(device),
         dtype=str(dtype).removeprefix("torch."),
         quantization=formats.method,
+        failed_adapters=failed,
     )
-    return BuiltEngine(EngineCore(scheduler, runner, model_config), ready)
+    return BuiltEngine(EngineCore(scheduler, runner, model_config, loaded), ready)
+
+
+def _load_adapters(
+    config: EngineConfig, model: CausalLM, device: torch.device, requests: Sequence[LoRARequest]
+) -> tuple[Adapters, dict[int, str]]:
+    """Return the adapters, and why some could not be loaded: that is not the end of an engine that is restarted."""
+    adapters = Adapters(
+        model,
+        device=device,
+        max_rank=config.max_lora_rank,
+        max_adapters=config.max_cpu_loras,
+        free_memory=lambda: _free_memory(device),
+    )
+    failed: dict[int, str] = {}
+    for request in requests:
+        try:
+            adapters.load(request)
+        except OctavoError as error:
+            failed[request.lora_int_id] = str(error)
+    return adapters, failed
 
 
 def choose_device(name: str) -> torch.device:

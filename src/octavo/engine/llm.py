@@ -10,6 +10,7 @@ from typing import Any, cast
 from octavo.config import EngineConfig
 from octavo.config.sources import make_engine_config
 from octavo.engine.generation_config import GenerationDefaults
+from octavo.engine.lora.request import LoRARequest
 from octavo.engine.model_files import read_model_files
 from octavo.engine.output_processor import OutputProcessor
 from octavo.engine.outputs import RequestOutput
@@ -73,6 +74,7 @@ class LLM:
         *,
         use_tqdm: bool = True,
         priority: Sequence[int] | None = None,
+        lora_request: LoRARequest | Sequence[LoRARequest | None] | None = None,
     ) -> list[RequestOutput]:
         """Generate for one or many prompts, all in one batch.
 
@@ -82,12 +84,15 @@ class LLM:
                 generation_config.json recommends.
             use_tqdm: show a progress bar with tokens a second.
             priority: one value for each prompt, lower is first; needs ``scheduling_policy="priority"``.
+            lora_request: LoRA adapter of all prompts, or one (or None) each; needs ``enable_lora=True``. An adapter is
+                loaded when it is first asked for.
 
         Returns:
             One output a prompt, in the order of the prompts.
 
         Raises:
             RequestError: a prompt or a parameter is wrong; then nothing has been computed.
+            ModelError, ConfigError: an adapter cannot be loaded.
         """
         prompt_list = _as_list(prompts)
         if sampling_params is None:
@@ -98,10 +103,15 @@ class LLM:
             raise RequestError(
                 f"there are {len(prompt_list)} prompts but {len(priorities)} priorities", param="priority"
             )
+        adapters = _adapter_for_each(lora_request, len(prompt_list))
         built = []
-        for prompt, params, value in zip(prompt_list, params_list, priorities, strict=True):
+        for prompt, params, value, adapter in zip(prompt_list, params_list, priorities, adapters, strict=True):
             self._num_requests += 1
-            built.append(self._builder.build(prompt, params, str(self._num_requests), priority=value))
+            request_id = str(self._num_requests)
+            built.append(self._builder.build(prompt, params, request_id, priority=value, lora_request=adapter))
+        for adapter in adapters:
+            if adapter is not None:
+                self._core.load_adapter(adapter)
 
         processor = OutputProcessor(self._tokenizer)
         for request in built:
@@ -136,6 +146,7 @@ class LLM:
         continue_final_message: bool = False,
         tools: Sequence[Mapping[str, Any]] | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
+        lora_request: LoRARequest | Sequence[LoRARequest | None] | None = None,
     ) -> list[RequestOutput]:
         """Answer one or many conversations.
 
@@ -143,6 +154,7 @@ class LLM:
             messages: a conversation (a list of ``{"role", "content"}``), or a list of conversations.
             tools: offered to the model through the chat template.
             chat_template_kwargs: further variables of the template.
+            lora_request: as for ``generate``.
 
         Raises:
             RequestError: the model has no chat template, or it refuses the messages.
@@ -168,7 +180,7 @@ class LLM:
             )
             token_ids = self._tokenizer.encode(text, add_special_tokens=False)
             prompts.append({"prompt": text, "prompt_token_ids": token_ids})
-        return self.generate(prompts, sampling_params, use_tqdm=use_tqdm)
+        return self.generate(prompts, sampling_params, use_tqdm=use_tqdm, lora_request=lora_request)
 
     def reset_prefix_cache(self) -> None:
         """Forget all cached prefixes."""
@@ -204,6 +216,23 @@ def _params_for_each(
             param="sampling_params",
         )
     return [_final_only(params) for params in sampling_params]
+
+
+def _adapter_for_each(
+    lora_request: LoRARequest | Sequence[LoRARequest | None] | None, num_prompts: int
+) -> Sequence[LoRARequest | None]:
+    if lora_request is None or isinstance(lora_request, LoRARequest):
+        return [lora_request] * num_prompts
+    if not isinstance(lora_request, Sequence) or not all(
+        adapter is None or isinstance(adapter, LoRARequest) for adapter in lora_request
+    ):
+        raise RequestError("lora_request must be a LoRARequest or a list of them", param="lora_request")
+    if len(lora_request) != num_prompts:
+        raise RequestError(
+            f"there are {num_prompts} prompts but {len(lora_request)} LoRA requests: give one, or one each",
+            param="lora_request",
+        )
+    return lora_request
 
 
 def _final_only(params: SamplingParams) -> SamplingParams:

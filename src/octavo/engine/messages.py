@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from octavo.engine.lora.request import LoRARequest
 from octavo.engine.sampling_params import SamplingParams
 
 
@@ -19,6 +20,7 @@ class EngineRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
         seed: always set: the client draws one where the user gave none.
         priority: lower is served first under the priority policy.
         cache_salt: requests share cached prefixes only with requests of the same salt.
+        lora_id: number of the LoRA adapter; 0 is none.
     """
 
     request_id: str
@@ -29,6 +31,7 @@ class EngineRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
     seed: int
     priority: int = 0
     cache_salt: str = ""
+    lora_id: int = 0
 
 
 class EngineLaunch(msgspec.Struct):
@@ -38,6 +41,7 @@ class EngineLaunch(msgspec.Struct):
         config: the engine's settings, as JSON of ``EngineConfig``.
         directory: the model's files.
         requests_address, outputs_address: ZeroMQ endpoints that the parent has bound.
+        adapters: LoRA adapters to load at once.
     """
 
     config: str
@@ -47,6 +51,7 @@ class EngineLaunch(msgspec.Struct):
     outputs_address: str
     log_level: Literal["debug", "info", "warning", "error"]
     log_format: Literal["text", "json"] = "text"
+    adapters: list[LoRARequest] = []
 
 
 class AddRequests(msgspec.Struct, tag="add"):
@@ -65,11 +70,23 @@ class ResetPrefixCache(msgspec.Struct, tag="reset_prefix_cache"):
     """Forget every cached prefix that no running request uses."""
 
 
+class LoadAdapter(msgspec.Struct, tag="load_adapter"):
+    """Load a LoRA adapter; answered by ``AdapterLoaded``."""
+
+    adapter: LoRARequest
+
+
+class UnloadAdapter(msgspec.Struct, tag="unload_adapter"):
+    """Forget a LoRA adapter as soon as no request has it any more."""
+
+    lora_id: int
+
+
 class Shutdown(msgspec.Struct, tag="shutdown"):
     """End the engine process, now."""
 
 
-ClientMessage = AddRequests | AbortRequests | ResetPrefixCache | Shutdown
+ClientMessage = AddRequests | AbortRequests | ResetPrefixCache | LoadAdapter | UnloadAdapter | Shutdown
 
 
 class TokenLogprobs(msgspec.Struct, array_like=True):
@@ -149,6 +166,7 @@ class EngineReady(msgspec.Struct, tag="ready", omit_defaults=True):
 
     Attributes:
         quantization: int8, int4, gptq or awq; None if no weight is quantised.
+        failed_adapters: why LoRA adapters of the launch could not be loaded, by number.
     """
 
     num_blocks: int
@@ -158,6 +176,18 @@ class EngineReady(msgspec.Struct, tag="ready", omit_defaults=True):
     dtype: str
     quantization: str | None = None
     load_seconds: float = 0.0
+    failed_adapters: dict[int, str] = {}
+
+
+class AdapterLoaded(msgspec.Struct, tag="adapter_loaded", omit_defaults=True):
+    """What became of a ``LoadAdapter``.
+
+    Attributes:
+        error: why the adapter was not loaded; None if it was.
+    """
+
+    lora_id: int
+    error: str | None = None
 
 
 class EngineFailed(msgspec.Struct, tag="failed"):
@@ -172,4 +202,4 @@ class EngineFailed(msgspec.Struct, tag="failed"):
     is_user_error: bool
 
 
-EngineMessage = StepOutput | EngineReady | EngineFailed
+EngineMessage = StepOutput | EngineReady | AdapterLoaded | EngineFailed

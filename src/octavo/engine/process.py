@@ -21,14 +21,17 @@ import zmq
 from octavo.config import EngineConfig
 from octavo.engine.messages import (
     AbortRequests,
+    AdapterLoaded,
     AddRequests,
     ClientMessage,
     EngineFailed,
     EngineLaunch,
     EngineMessage,
+    LoadAdapter,
     ResetPrefixCache,
     Shutdown,
     StepOutput,
+    UnloadAdapter,
 )
 from octavo.errors import OctavoError
 from octavo.models.config import ModelConfig
@@ -36,6 +39,7 @@ from octavo.observe.logging import set_up_logging
 
 if TYPE_CHECKING:
     from octavo.engine.core import EngineCore
+    from octavo.engine.lora.request import LoRARequest
 
 _LINGER_MS = 2000
 logger = logging.getLogger(__name__)
@@ -81,6 +85,7 @@ def _build(launch: EngineLaunch, outbox: zmq.Socket[bytes]) -> EngineCore | None
             directory,
             ModelConfig.from_directory(directory),
             launch.max_model_len,
+            launch.adapters,
         )
     except OctavoError as error:
         _send(outbox, EngineFailed(str(error), is_user_error=True))
@@ -98,7 +103,7 @@ def _run(core: EngineCore, inbox: zmq.Socket[bytes], outbox: zmq.Socket[bytes]) 
             message = decoder.decode(inbox.recv())
             if isinstance(message, Shutdown):
                 return
-            _handle(core, message)
+            _handle(core, message, outbox)
             if not core.has_work:  # an abort was the last thing to do: no step will tell the new counts
                 _send(outbox, StepOutput([], core.stats()))
         _send(outbox, _timed_step(core))
@@ -112,7 +117,7 @@ def _timed_step(core: EngineCore) -> StepOutput:
     return output
 
 
-def _handle(core: EngineCore, message: ClientMessage) -> None:
+def _handle(core: EngineCore, message: ClientMessage, outbox: zmq.Socket[bytes]) -> None:
     if isinstance(message, AddRequests):
         for request in message.requests:
             core.add(request)
@@ -120,6 +125,18 @@ def _handle(core: EngineCore, message: ClientMessage) -> None:
         core.abort(message.request_ids)
     elif isinstance(message, ResetPrefixCache):
         core.reset_prefix_cache()
+    elif isinstance(message, LoadAdapter):
+        _send(outbox, _load_adapter(core, message.adapter))
+    elif isinstance(message, UnloadAdapter):
+        core.unload_adapter(message.lora_id)
+
+
+def _load_adapter(core: EngineCore, adapter: LoRARequest) -> AdapterLoaded:
+    try:
+        core.load_adapter(adapter)
+    except OctavoError as error:
+        return AdapterLoaded(adapter.lora_int_id, str(error))
+    return AdapterLoaded(adapter.lora_int_id)
 
 
 def _send(outbox: zmq.Socket[bytes], message: EngineMessage) -> None:

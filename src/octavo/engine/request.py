@@ -42,6 +42,7 @@ class Request:
         "_hash_seed",
         "arrival",
         "block_ids",
+        "lora_id",
         "max_num_tokens",
         "next_publication",
         "num_cached_tokens",
@@ -77,6 +78,7 @@ class Request:
         self.arrival: int = arrival
         self.sampling_params: SamplingParams = params
         self.seed: int = message.seed
+        self.lora_id: int = message.lora_id
         self.stop_token_ids: frozenset[int] = frozenset(params.stop_token_ids)
         if not params.ignore_eos:
             self.stop_token_ids |= frozenset(message.eos_token_ids)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from octavo.engine.lora.request import LoRARequest
 from octavo.engine.messages import EngineRequest
 from octavo.engine.sampling_params import SamplingParams
 from octavo.errors import RequestError
@@ -51,7 +52,14 @@ class RequestBuilder:
         self._eos_token_ids = [token_id for token_id in tokenizer.eos_token_ids if token_id < vocab_size]
 
     def build(
-        self, prompt: Prompt, params: SamplingParams, request_id: str, *, priority: int = 0, cache_salt: str = ""
+        self,
+        prompt: Prompt,
+        params: SamplingParams,
+        request_id: str,
+        *,
+        priority: int = 0,
+        cache_salt: str = "",
+        lora_request: LoRARequest | None = None,
     ) -> BuiltRequest:
         """Return the engine requests for a prompt.
 
@@ -80,6 +88,7 @@ class RequestBuilder:
                 seed=_seed_of_sequence(seed, index),
                 priority=priority,
                 cache_salt=cache_salt,
+                lora_id=0 if lora_request is None else lora_request.lora_int_id,
             )
             for index in range(params.n)
         ]

@@ -14,9 +14,13 @@ from octavo.models.forward_context import ForwardContext, LayerKVCache
 from octavo.plan.memory import blocks_of_sequence
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
+    from octavo.engine.lora.adapters import Adapters
     from octavo.models.layers.decoder import CausalLM
+    from octavo.models.layers.lora import AdapterRows
 
 
 class Runner:
@@ -24,6 +28,7 @@ class Runner:
 
     Args:
         num_blocks: blocks that the scheduler hands out; one more is allocated for padding.
+        adapters: LoRA adapters of the model, if it takes any.
     """
 
     def __init__(
@@ -36,8 +41,10 @@ class Runner:
         max_model_len: int,
         device: torch.device,
         dtype: torch.dtype,
+        adapters: Adapters | None = None,
     ) -> None:
         self.model = model
+        self.adapters = adapters
         self.device = device
         self.block_size = block_size
         self.kv_caches = allocate_kv_caches(model, num_blocks, block_size, device=device, dtype=dtype)
@@ -55,7 +62,8 @@ class Runner:
         """Compute one step and return its sampled tokens."""
         self.state.apply(plan)
         input_ids, context = self._gather(plan)
-        hidden = self._forward(input_ids, context)
+        groups = self.adapters.groups(plan) if self.adapters is not None else ()
+        hidden = self._forward_adapted(input_ids, context, groups) if groups else self._forward(input_ids, context)
         if not plan.samples:
             return StepResult([])
         last_tokens = context.query_starts[1:].long() - 1
@@ -71,6 +79,12 @@ class Runner:
             hidden: Tensor = self.model(input_ids, context)
             return hidden
         return self._recorded_decode(*self.model.prepare(input_ids, context), context)
+
+    def _forward_adapted(self, input_ids: Tensor, context: ForwardContext, groups: Sequence[AdapterRows]) -> Tensor:
+        assert self.adapters is not None
+        with self.adapters.adaptable.batch.of_step(groups):
+            hidden: Tensor = self.model(input_ids, context)
+        return hidden
 
     def _gather(self, plan: StepPlan) -> tuple[Tensor, ForwardContext]:
         num_tokens = sum(plan.counts)

@@ -20,6 +20,7 @@ class Admission:
         prompt_len: how many of them are prompt.
         block_ids: blocks that already hold a cached prefix.
         stop_token_ids: tokens that must not be sampled before ``min_tokens`` output tokens.
+        lora_id: number of the LoRA adapter; 0 is none.
     """
 
     row: int
@@ -29,6 +30,7 @@ class Admission:
     sampling_params: SamplingParams
     seed: int
     stop_token_ids: frozenset[int]
+    lora_id: int = 0
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +15,7 @@ from octavo.api.openai.responses import PromptTokensDetails, Usage
 from octavo.api.request_history import RequestHistory, RequestStory
 from octavo.engine.async_llm import AsyncLLM
 from octavo.engine.generation_config import GenerationDefaults
+from octavo.engine.lora.request import LoRARequest
 from octavo.engine.outputs import RequestOutput
 from octavo.engine.sampling_params import SamplingParams
 from octavo.errors import EngineDeadError, RequestError, UnknownModelError
@@ -31,6 +32,7 @@ class ModelService:
         names: what clients may call it; the first is its name in answers to requests that name none.
         created: when the server started, in seconds since 1970.
         history: requests that run, and those that ran last.
+        parents: what LoRA adapters name as the model that they belong to, if not ``names[0]``.
     """
 
     llm: AsyncLLM
@@ -39,6 +41,12 @@ class ModelService:
     defaults: GenerationDefaults
     created: int = field(default_factory=lambda: int(time.time()))
     history: RequestHistory = field(default_factory=RequestHistory)
+    parents: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def adapter_names(self) -> list[str]:
+        """Names of the LoRA adapters that can be asked for now."""
+        return [adapter.lora_name for adapter in self.llm.adapters.all()]
 
     def check_name(self, name: str | None) -> str:
         """Return the name to answer with.
@@ -48,10 +56,22 @@ class ModelService:
         """
         if name is None:
             return self.names[0]
-        if name not in self.names:
-            served = ", ".join(repr(known) for known in self.names)
-            raise UnknownModelError(f"The model {name!r} is not served here; this server has {served}.", param="model")
+        self.adapter(name)
         return name
+
+    def adapter(self, name: str) -> LoRARequest | None:
+        """Return the LoRA adapter of a name; None is the model itself.
+
+        Raises:
+            UnknownModelError: this server does not serve a model of that name.
+        """
+        if name in self.names:
+            return None
+        adapter = self.llm.adapters.find(name)
+        if adapter is None:
+            served = ", ".join(repr(known) for known in (*self.names, *self.adapter_names))
+            raise UnknownModelError(f"The model {name!r} is not served here; this server has {served}.", param="model")
+        return adapter
 
     async def chat_token_ids(
         self,
@@ -141,6 +161,7 @@ class Generation:
             QueueFullError: the engine takes no more requests.
             EngineDeadError: the engine ended, or the server stopped before the answer was complete.
         """
+        adapter = self.service.adapter(self.story.model)
         streams = [
             self.service.llm.generate(
                 prompt,
@@ -149,6 +170,7 @@ class Generation:
                 priority=self.priority,
                 cache_salt=self.cache_salt,
                 timing=timing,
+                lora_request=adapter,
             )
             for index, (prompt, timing) in enumerate(
                 zip(self.prompts, self.story.begin(len(self.prompts)), strict=True)

@@ -70,11 +70,16 @@ class GatedLinear(MergedLinear):
     def __init__(self, input_size: int, output_size: int, *, bias: bool, placement: Placement) -> None:
         super().__init__(input_size, (output_size, output_size), bias=bias, placement=placement)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[num_tokens, input_size]`` to ``[num_tokens, output_size]``."""
+    def forward(self, x: Tensor, added: Tensor | None = None) -> Tensor:
+        """``[num_tokens, input_size]`` to ``[num_tokens, output_size]``.
+
+        Args:
+            added: ``[num_tokens, 2 * output_size]``, added to what both projections give.
+        """
         if len(self.weights) == 1:
-            return self.weights[0].silu_and_mul(x, self.bias)
-        return kernels.silu_and_mul(super().forward(x))
+            return self.weights[0].silu_and_mul(x, self.bias, added)
+        gate_and_up = super().forward(x)
+        return kernels.silu_and_mul(gate_and_up if added is None else gate_and_up + added)
 
 
 class Linear(MergedLinear):

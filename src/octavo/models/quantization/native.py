@@ -66,8 +66,8 @@ class NativeDenseWeight(_NativeWeight):
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         return cpu.linear(x, self.packed, bias)
 
-    def silu_and_mul(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        return cpu.linear_silu_and_mul(x, self.packed, bias)
+    def silu_and_mul(self, x: Tensor, bias: Tensor | None = None, added: Tensor | None = None) -> Tensor:
+        return cpu.linear_silu_and_mul(x, self.packed, bias, added=added)
 
     def lookup(self, token_ids: Tensor, dtype: torch.dtype) -> Tensor:
         return cpu.embedding(token_ids, self.packed).to(dtype)
@@ -97,8 +97,8 @@ class NativeInt8Weight(_NativeWeight):
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         return cpu.int8_linear(x, self.packed, bias)
 
-    def silu_and_mul(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        return cpu.int8_linear_silu_and_mul(x, self.packed, bias)
+    def silu_and_mul(self, x: Tensor, bias: Tensor | None = None, added: Tensor | None = None) -> Tensor:
+        return cpu.int8_linear_silu_and_mul(x, self.packed, bias, added=added)
 
     def lookup(self, token_ids: Tensor, dtype: torch.dtype) -> Tensor:
         return cpu.int8_embedding(token_ids, self.packed).to(dtype)
@@ -127,8 +127,8 @@ class NativeInt4Weight(_NativeWeight):
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         return cpu.int4_linear(x, self.packed, bias)
 
-    def silu_and_mul(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        return cpu.int4_linear_silu_and_mul(x, self.packed, bias)
+    def silu_and_mul(self, x: Tensor, bias: Tensor | None = None, added: Tensor | None = None) -> Tensor:
+        return cpu.int4_linear_silu_and_mul(x, self.packed, bias, added=added)
 
     def dequantize(self) -> Tensor:
         return dequantize_int4(*self.packed.unpack())
