@@ -65,7 +65,11 @@ def server(adapters: dict[str, Path]) -> Iterator[ServerProcess]:
         f'{{"name": "second", "path": "{adapters["second"]}", "base_model_name": "the-base"}}',
     ]
     with ServerProcess(
-        lora_modules=modules, enable_runtime_lora_updating=True, kv_cache_memory_bytes=2**25, max_cpu_loras=3
+        dtype="float32",  # of the KV cache too, as in the oracle
+        lora_modules=modules,
+        enable_runtime_lora_updating=True,
+        kv_cache_memory_bytes=2**25,
+        max_cpu_loras=3,
     ) as running:
         yield running
 
