@@ -239,7 +239,7 @@ class AsyncLLM:
         if request is None or loaded is None or request.lora_int_id != answer.lora_id or loaded.done():
             if answer.error is None:  # whoever asked for it has gone
                 self._unload_in_engine(answer.lora_id)
-            elif (lost := self.adapters.remove_number(answer.lora_id)) is not None:
+            elif self.state != "starting" and (lost := self.adapters.remove_number(answer.lora_id)) is not None:
                 logger.error("the LoRA adapter %r is not there any more: %s", lost.lora_name, answer.error)
         elif answer.error is None:
             self.adapters.add(request)
