@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
 from benchmarks.generation import Generation, Generator, equal_share, random_prompts
 from benchmarks.machine_limits import MachineLimits
 from benchmarks.octavo_generation import OctavoGenerator
+from benchmarks.random_weights import random_weights
 from benchmarks.report import progress
 from benchmarks.shapes import Qwen3Shape
 from benchmarks.transformers_generation import TransformersGenerator
@@ -76,19 +78,22 @@ def compare(shape: Qwen3Shape, load: Load, *, device: str, dtype: str) -> list[d
 def make_generators(
     shape: Qwen3Shape, directory: Path, load: Load, *, device: str, dtype: str
 ) -> tuple[Generator, Generator]:
-    """Return this engine with seeded random weights, and transformers on the same weights."""
+    """Return this engine with random weights, which it reads from ``directory``, and transformers on the same."""
+    weights = random_weights(shape)
+    save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
     length = load.prompt_len + load.num_tokens
     itemsize = getattr(torch, dtype).itemsize
     octavo = OctavoGenerator(
         directory,
         max_model_len=length,
-        load_format="dummy",
         device=device,
         dtype=dtype,
         # Room for the largest batch and one sequence more, each of which may fill its last block in part.
         kv_cache_memory_bytes=shape.kv_bytes((max(load.batch_sizes) + 1) * (length + 32), itemsize),
     )
-    return octavo, TransformersGenerator(directory, octavo.weights())
+    return octavo, TransformersGenerator(
+        directory, {name: weight.to(device, getattr(torch, dtype)) for name, weight in weights.items()}
+    )
 
 
 def _summary(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 _REPOSITORY = Path(__file__).parent.parent
-_PACKAGES = ("octavo", "torch", "transformers", "numpy", "msgspec", "pyzmq")
+_PACKAGES = ("octavo", "torch", "transformers", "sentence-transformers", "numpy", "msgspec", "pyzmq")
 
 
 def describe_environment() -> dict[str, Any]:

@@ -16,7 +16,7 @@ from octavo.engine.sampling_params import SamplingParams
 from octavo.models.config import ModelConfig
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 
 class OctavoGenerator:
@@ -36,13 +36,8 @@ class OctavoGenerator:
         self.core = built.core
         if not isinstance(self.core.runner, Runner):
             raise TypeError("the engine's runner has no model")
-        self._model = self.core.runner.model
         self.ready = built.ready
         self._num_requests = 0
-
-    def weights(self) -> dict[str, Tensor]:
-        """Return the weights under their checkpoint names, without copying them."""
-        return {tensor.name: tensor.destination.data for tensor in self._model.checkpoint_tensors()}
 
     def generate(
         self,

@@ -8,9 +8,64 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, PreTrainedModel, Qwen2Config, Qwen3Config
+from transformers import (
+    AutoModelForCausalLM,
+    DeepseekV2Config,
+    DeepseekV3Config,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GptOssConfig,
+    LlamaConfig,
+    MistralConfig,
+    MixtralConfig,
+    Phi3Config,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen3Config,
+    Qwen3MoeConfig,
+)
 
-CONFIGS = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config}
+CONFIGS = {
+    "deepseek_v2": DeepseekV2Config,
+    "deepseek_v3": DeepseekV3Config,
+    "gemma2": Gemma2Config,
+    "gemma3": Gemma3TextConfig,
+    "gpt_oss": GptOssConfig,
+    "llama": LlamaConfig,
+    "mistral": MistralConfig,
+    "mixtral": MixtralConfig,
+    "phi3": Phi3Config,
+    "qwen2": Qwen2Config,
+    "qwen3": Qwen3Config,
+    "qwen3_moe": Qwen3MoeConfig,
+}
+# Marks a field that the configuration works out by itself.
+_DERIVED = object()
+# What keeps a family's checkpoint small beside the fields that all have.
+_LATENT: dict[str, Any] = {
+    "num_key_value_heads": 4,
+    "head_dim": _DERIVED,
+    "q_lora_rank": 32,
+    "kv_lora_rank": 48,
+    "qk_nope_head_dim": 16,
+    "qk_rope_head_dim": 16,
+    "v_head_dim": 24,
+    "moe_intermediate_size": 32,
+    "n_routed_experts": 16,
+    "n_shared_experts": 2,
+    "num_experts_per_tok": 3,
+    "first_k_dense_replace": 1,
+    "n_group": 4,
+    "topk_group": 2,
+}
+_FAMILY_FIELDS: dict[str, dict[str, Any]] = {
+    "deepseek_v2": _LATENT,
+    "deepseek_v3": _LATENT,
+    "gpt_oss": {"num_local_experts": 16, "num_experts_per_tok": 3},
+    "mixtral": {"num_local_experts": 16, "num_experts_per_tok": 3},
+    "phi3": {"head_dim": _DERIVED},
+    "qwen3_moe": {"moe_intermediate_size": 32, "num_experts": 16, "num_experts_per_tok": 3},
+}
 
 _SPECIAL_TOKENS = ["<|bos|>", "<|eos|>", "<|im_start|>", "<|im_end|>"]
 _VOCAB_SIZE = 320
@@ -29,7 +84,7 @@ def make_checkpoint(
     max_shard_size: str = "1GB",
     **overrides: Any,
 ) -> Path:
-    """Save a small random float32 model of a family (llama, mistral, qwen2, qwen3) and return its directory.
+    """Save a small random float32 model of a family (a key of CONFIGS) and return its directory.
 
     Every parameter is random, biases and norms included, with a spread that makes ties between logits impossible.
 
@@ -52,15 +107,20 @@ def make_checkpoint(
         "pad_token_id": None,
         "dtype": "float32",
     }
-    config = CONFIGS[family](**(fields | overrides))
+    fields |= _FAMILY_FIELDS.get(family, {}) | overrides
+    config = CONFIGS[family](**{name: value for name, value in fields.items() if value is not _DERIVED})
     generator = torch.Generator().manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" in name:
-                parameter.uniform_(0.5, 1.5, generator=generator)
+                offset = 1.0 if family.startswith("gemma") else 0.0  # Gemma stores its norms less 1
+                parameter.uniform_(0.5 - offset, 1.5 - offset, generator=generator)
             else:
                 parameter.normal_(std=0.25, generator=generator)
+        for name, buffer in model.named_buffers():
+            if name.endswith("e_score_correction_bias"):
+                buffer.normal_(std=0.25, generator=generator)
     directory.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(directory, max_shard_size=max_shard_size)
     if tokenizer:
@@ -70,7 +130,11 @@ def make_checkpoint(
 
 def load_oracle(directory: Path) -> PreTrainedModel:
     """Load a checkpoint with transformers, freshly: models with dynamic rotary scaling keep state between calls."""
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        directory,
+        dtype=torch.float32,
+        attn_implementation="eager",  # the only one that knows soft caps and sinks
+    )
     return model.eval()
 
 

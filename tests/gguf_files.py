@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ def make_gguf(
     checkpoint: Path,
     *,
     kind: GGMLQuantizationType = GGMLQuantizationType.F32,
+    kinds: Mapping[str, GGMLQuantizationType] | None = None,
     tokenizer: bool = True,
     pre: str = "gpt-2",
     settings: dict[str, Any] | None = None,
@@ -38,6 +39,8 @@ def make_gguf(
 
     Args:
         kind: how matrices are stored; all else is F32.
+        kinds: the same for single matrices, by their names in the file. Those of a type with K, which the ``gguf``
+            package cannot make, get random blocks.
         tokenizer: write the byte-level tokenizer and the chat template beside the checkpoint, too.
         pre: what the tokenizer's way to split text is called.
         settings: metadata to add or to replace; None leaves a key out.
@@ -60,7 +63,13 @@ def make_gguf(
         if name == "llama" and tensor_name.split(".")[-2] in ("q_proj", "k_proj"):
             heads = "num_attention_heads" if ".q_proj." in tensor_name else "num_key_value_heads"
             values = interleave_heads(values, config[heads])
-        add_tensor(writer, new_name, values, kind if values.ndim > 1 else GGMLQuantizationType.F32)
+        of_tensor = (kinds or {}).get(new_name, kind) if values.ndim > 1 else GGMLQuantizationType.F32
+        if of_tensor in _K_TYPES:
+            blocks_a_row = values.shape[1] // GGML_QUANT_SIZES[of_tensor][0]
+            blocks = random_blocks(of_tensor, len(values), blocks_a_row, scale=1e-4)
+            writer.add_tensor(new_name, blocks, raw_dtype=of_tensor)
+        else:
+            add_tensor(writer, new_name, values, of_tensor)
     for extra_name, values in (extra_tensors or {}).items():
         add_tensor(writer, extra_name, values, GGMLQuantizationType.F32)
     write(writer)
@@ -76,17 +85,20 @@ def add_tensor(writer: GGUFWriter, name: str, values: Array, kind: GGMLQuantizat
     writer.add_tensor(name, gguf.quants.quantize(np.ascontiguousarray(values), kind), raw_dtype=kind)
 
 
-def random_blocks(kind: GGMLQuantizationType, num_rows: int, blocks_a_row: int, seed: int = 0) -> Array:
-    """Random bytes as stored blocks, ``[num_rows, row_bytes]``; only their float16 scales are kept finite."""
+def random_blocks(
+    kind: GGMLQuantizationType, num_rows: int, blocks_a_row: int, seed: int = 0, scale: float = 1.0
+) -> Array:
+    """Random bytes as stored blocks, ``[num_rows, row_bytes]``; float16 scales are finite, near ``scale``."""
     generator = np.random.default_rng(seed)
     block_bytes = GGML_QUANT_SIZES[kind][1]
     blocks = generator.integers(0, 256, (num_rows, blocks_a_row, block_bytes), dtype=np.uint8)
     for start in _SCALES.get(kind, ()):
-        scales = generator.standard_normal((num_rows, blocks_a_row, 1)).astype(np.float16)
+        scales = (generator.standard_normal((num_rows, blocks_a_row, 1)) * scale).astype(np.float16)
         blocks[:, :, start : start + 2] = scales.view(np.uint8)
     return blocks.reshape(num_rows, -1)
 
 
+_K_TYPES = (GGMLQuantizationType.Q4_K, GGMLQuantizationType.Q5_K, GGMLQuantizationType.Q6_K)
 _SCALES = {
     GGMLQuantizationType.Q8_0: (0,),
     GGMLQuantizationType.Q4_0: (0,),

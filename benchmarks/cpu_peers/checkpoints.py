@@ -11,18 +11,17 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
-import torch
 from gguf import GGMLQuantizationType, GGUFWriter, TokenType
 from safetensors import safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from benchmarks.random_weights import random_weights
 from benchmarks.report import progress
 from benchmarks.shapes import LlamaShape, Qwen3Shape
 
@@ -34,7 +33,6 @@ GGUF_TYPES = {
 }
 OPENVINO_FORMATS = ("fp16", "int8")
 _WEIGHTS = "model.safetensors"
-_STANDARD_DEVIATION = 0.02
 
 
 def make_checkpoints(cache: Path, key: str, shape: Qwen3Shape) -> dict[str, Path]:
@@ -85,7 +83,7 @@ def _make_directory(directory: Path, shape: Qwen3Shape) -> None:
     (unfinished / "tokenizer_config.json").write_text(
         json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": shape.max_position_embeddings})
     )
-    save_file(_random_weights(shape), unfinished / _WEIGHTS, metadata={"format": "pt"})
+    save_file(random_weights(shape), unfinished / _WEIGHTS, metadata={"format": "pt"})
     unfinished.rename(directory)
 
 
@@ -99,37 +97,6 @@ def _tokenizer(vocab_size: int) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
-
-
-def _random_weights(shape: Qwen3Shape) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    weights = {}
-    for name, size in _tensor_shapes(shape):
-        if len(size) == 1:
-            weights[name] = torch.ones(size, dtype=torch.bfloat16)
-        else:
-            weights[name] = torch.empty(size, dtype=torch.bfloat16).normal_(0, _STANDARD_DEVIATION, generator=generator)
-    return weights
-
-
-def _tensor_shapes(shape: Qwen3Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
-    hidden, query, kv = shape.hidden_size, shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
-    yield "model.embed_tokens.weight", (shape.vocab_size, hidden)
-    yield "model.norm.weight", (hidden,)
-    for number in range(shape.num_layers):
-        layer = f"model.layers.{number}"
-        yield f"{layer}.input_layernorm.weight", (hidden,)
-        yield f"{layer}.post_attention_layernorm.weight", (hidden,)
-        yield f"{layer}.self_attn.q_proj.weight", (query, hidden)
-        yield f"{layer}.self_attn.k_proj.weight", (kv, hidden)
-        yield f"{layer}.self_attn.v_proj.weight", (kv, hidden)
-        yield f"{layer}.self_attn.o_proj.weight", (hidden, query)
-        if not isinstance(shape, LlamaShape):
-            yield f"{layer}.self_attn.q_norm.weight", (shape.head_dim,)
-            yield f"{layer}.self_attn.k_norm.weight", (shape.head_dim,)
-        yield f"{layer}.mlp.gate_proj.weight", (shape.intermediate_size, hidden)
-        yield f"{layer}.mlp.up_proj.weight", (shape.intermediate_size, hidden)
-        yield f"{layer}.mlp.down_proj.weight", (hidden, shape.intermediate_size)
 
 
 def _make_gguf(path: Path, checkpoint: Path, shape: Qwen3Shape, kind: GGMLQuantizationType) -> None:

@@ -72,7 +72,7 @@ def test_nesting_is_bounded() -> None:
         ({"prompt": [[1, 2], [-3]]}, "prompt[1][0]", "at least 0, not -3"),
         ({"prompt": "x", "logit_bias": {"7": 101}}, "logit_bias.7", "at most 100, not 101"),
         ({"prompt": "x", "logprobs": 21}, "logprobs", "at most 20, not 21"),
-        ({"prompt": "x", "best_of": 3}, "best_of", "n=3"),
+        ({"prompt": "x", "best_of": 1, "n": 3}, "best_of", "n=3"),
         ({"prompt": "x", "stream_options": {}}, "stream_options", "stream=true"),
     ],
 )

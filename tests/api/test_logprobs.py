@@ -10,6 +10,9 @@ class Bytes:
     def token_bytes(self, token_id: int) -> bytes:
         return bytes([token_id])
 
+    def token_text(self, token_id: int) -> str:
+        return bytes([token_id]).decode(errors="replace")
+
 
 OUTPUT = CompletionOutput(
     index=0,
@@ -39,8 +42,7 @@ def test_chat_logprobs_without_top_have_the_sampled_token_only() -> None:
 
 
 def test_completion_logprobs_are_columns_with_offsets_into_the_whole_text() -> None:
-    logprobs = completion_logprobs(OUTPUT, 10, Bytes())
-    assert logprobs is not None
+    logprobs = completion_logprobs(OUTPUT.token_ids, OUTPUT.logprobs or [], 10, Bytes())
     assert logprobs.tokens == ["c", "b"]
     assert logprobs.token_logprobs == [-3.0, -0.25]
     assert logprobs.top_logprobs == [{"c": -3.0, "a": -0.5, "b": -1.0}, {"b": -0.25, "a": -2.0}]
@@ -51,8 +53,7 @@ def test_completion_logprobs_name_a_part_of_a_character_by_its_bytes() -> None:
     part = CompletionOutput(
         index=0, text="", token_ids=[228], logprobs=[{228: Logprob(-1.0, 1, "\ufffd"), 229: Logprob(-2.0, 2, "\ufffd")}]
     )
-    logprobs = completion_logprobs(part, 0, Bytes())
-    assert logprobs is not None
+    logprobs = completion_logprobs(part.token_ids, part.logprobs or [], 0, Bytes())
     assert logprobs.tokens == ["bytes:\\xe4"]
     assert logprobs.top_logprobs == [{"bytes:\\xe4": -1.0, "bytes:\\xe5": -2.0}]
     assert logprobs.text_offset == [0]

@@ -57,20 +57,17 @@ def test_fields_without_effect_and_neutral_values_are_accepted(fields: dict[str,
 @pytest.mark.parametrize(
     "fields",
     [
-        {"response_format": {"type": "json_object"}},
+        {"guided_decoding_backend": "outlines"},
         {"modalities": ["text", "audio"]},
         {"audio": {"voice": "alloy", "format": "wav"}},
         {"web_search_options": {}},
         {"functions": [{"name": "f"}]},
         {"function_call": {"name": "f"}},
-        {"tool_choice": "required"},
-        {"tool_choice": {"type": "function", "function": {"name": "f"}}},
+        {"tool_choice": "sometimes"},
+        {"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}}},
         {"reasoning_effort": "high"},
         {"verbosity": "low"},
         {"moderation": {"model": "m"}},
-        {"use_beam_search": True},
-        {"use_beam_search": 0},
-        {"prompt_logprobs": 1},
     ],
 )
 def test_what_would_change_the_output_but_does_not_exist_is_refused(fields: dict[str, Any]) -> None:
@@ -80,15 +77,48 @@ def test_what_would_change_the_output_but_does_not_exist_is_refused(fields: dict
     assert caught.value.code == "unsupported_value"
 
 
-@pytest.mark.parametrize("fields", [{"echo": True}, {"suffix": "x"}, {"best_of": 2}])
-def test_completion_fields_that_do_not_exist_are_refused(fields: dict[str, Any]) -> None:
+def test_a_suffix_is_refused() -> None:
     with pytest.raises(RequestError, match="is not supported"):
+        completion(suffix="x")
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"best_of": 2, "n": 3}, "best_of"),
+        ({"best_of": 3, "n": 2, "stream": True}, "best_of"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"prompt_logprobs": 1, "stream": True}, "prompt_logprobs"),
+        ({"prompt_logprobs": 21}, "prompt_logprobs"),
+        ({"length_penalty": 2.0}, "length_penalty"),
+        ({"use_beam_search": True, "stream": True}, "stream"),
+        ({"use_beam_search": True, "logprobs": 0}, "logprobs"),
+        ({"use_beam_search": True, "stop": "x"}, "stop"),
+        ({"allowed_token_ids": []}, "allowed_token_ids"),
+        ({"bad_words": [""]}, "bad_words[0]"),
+    ],
+)
+def test_fields_that_do_not_fit_together_or_are_out_of_range_are_named(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(RequestError) as caught:
         completion(**fields)
+    assert caught.value.param == param
 
 
-def test_best_of_one_or_n_is_accepted() -> None:
-    completion(best_of=1)
-    completion(best_of=3, n=3)
+def test_neutral_values_go_together_with_beam_search() -> None:
+    completion(use_beam_search=True, n=3, stop=None, stream=False, min_tokens=0, best_of=None, echo=False, min_p=0)
+
+
+def test_more_answers_are_generated_than_given_where_the_best_are_wanted() -> None:
+    params = completion_sampling_params(completion(best_of=5, n=2), DEFAULTS)
+    assert (params.n, params.logprobs) == (5, 0)
+    params = completion_sampling_params(completion(n=2), DEFAULTS)
+    assert (params.n, params.logprobs) == (2, None)
+
+
+def test_an_echo_with_logprobs_scores_the_prompt() -> None:
+    params = completion_sampling_params(completion(echo=True, logprobs=2, max_tokens=0), DEFAULTS)
+    assert (params.prompt_logprobs, params.max_tokens) == (2, 1)
+    assert completion_sampling_params(completion(echo=True), DEFAULTS).prompt_logprobs is None
 
 
 @pytest.mark.parametrize(
@@ -120,6 +150,11 @@ def test_sampling_fields_reach_the_engine() -> None:
         "min_tokens": 1,
         "skip_special_tokens": False,
         "include_stop_str_in_output": True,
+        "allowed_token_ids": [7, 8],
+        "bad_words": ["no"],
+        "prompt_logprobs": 2,
+        "truncate_prompt_tokens": -1,
+        "spaces_between_special_tokens": False,
     }
     params = completion_sampling_params(completion(**fields, stop="x", logprobs=3, logit_bias={"7": -5}), DEFAULTS)
     expected = fields | {"top_k": 0, "stop": ["x"], "logprobs": 3, "logit_bias": {7: -5}, "max_tokens": 16}

@@ -223,7 +223,7 @@ def test_content_is_there_if_it_may_be_and_the_last_spans_are_sent_at_the_end(pa
 
 
 def test_preemptions_are_events_of_the_request() -> None:
-    tight = {"kv_cache_memory_bytes": "2MiB", "max_model_len": 150, "cpu_threads": 1}  # 20 blocks, and 28 are wanted
+    tight = {"kv_cache_memory_bytes": "1MiB", "max_model_len": 150, "cpu_threads": 1}  # 20 blocks, and 28 are wanted
     body = {"prompt": "once upon a time", "n": 4, "max_tokens": 100, "ignore_eos": True}
     with grpc_collector() as collector, ServerProcess(otlp_traces_endpoint=collector.endpoint, **tight) as server:
         assert post(server, "/v1/completions", body).status_code == 200

@@ -95,7 +95,14 @@ def test_flags_go_before_variables_and_variables_before_the_file(served, monkeyp
         ),
         (["--lora-dtype"], ["vLLM's --lora-dtype does not exist in Octavo yet"]),
         (["--no-enable-chunked-prefill"], ["vLLM's --no-enable-chunked-prefill does not exist in Octavo yet"]),
-        (["--tool-call-parser", "hermes"], ["vLLM's --tool-call-parser does not exist in Octavo yet"]),
+        (["--tool-parser-plugin", "x"], ["vLLM's --tool-parser-plugin does not exist in Octavo yet"]),
+        (
+            ["--tool-call-parser", "herms"],
+            [
+                "flag --tool-call-parser: 'herms' is not right; it must be one of hermes, llama3_json, mistral, "
+                "pythonic; did you mean hermes?"
+            ],
+        ),
         (["--something-else"], ["there is no --something-else"]),
         (["--port"], ["flag --port needs a value"]),
         (["--port", "--host", "h"], ["flag --port needs a value"]),

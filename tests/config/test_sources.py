@@ -159,7 +159,7 @@ def test_what_does_not_exist_yet_is_refused_in_the_words_of_the_schema_all_at_on
 
 def test_another_quantization_is_refused_naming_those_there_are():
     (line,) = problems_of(flags={"quantization": "awq_marlin"})
-    assert line == ("flag --quantization: 'awq_marlin' is not right; it must be one of int8, int4, gptq, awq")
+    assert line == ("flag --quantization: 'awq_marlin' is not right; it must be one of int8, int4, gptq, awq, gguf")
 
 
 @settings(deadline=None)  # the machine may be busy

@@ -228,7 +228,7 @@ def test_a_prompt_that_is_too_long_names_both_lengths(client: OpenAI) -> None:
         ({"top_p": 0}, "top_p"),
         ({"n": 0}, "n"),
         ({"max_tokens": 0}, "max_tokens"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"response_format": {"type": "json"}}, "response_format.type"),
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "user", "content": 1}]}, "messages[0].content"),
         ({"extra_body": {"temprature": 1}}, "temprature"),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from octavo.config import ServerConfig
@@ -19,6 +20,7 @@ from octavo.doctor.listening import check_listening
 from octavo.doctor.validation import validate
 from tests.checkpoints import make_checkpoint
 from tests.lora_adapters import make_adapter
+from tests.models.quantization.packed_checkpoints import make_packed_checkpoint
 
 GIB = 2**30
 
@@ -221,3 +223,46 @@ def test_adapters_are_checked_against_the_model(checkpoint, tmp_path):
         ("error", "LoRA adapter lost"),
         ("error", "LoRA adapters"),
     ]
+
+
+def test_adapters_of_a_model_that_makes_vectors_are_refused(checkpoint):
+    found = only(check(model=str(checkpoint), runner="pooling", lora_modules=["name=/nowhere"]))
+    assert (found.severity, found.check) == ("error", "LoRA adapters")
+    assert "only models that generate take LoRA adapters" in found.message
+
+
+def test_a_load_format_that_the_model_does_not_have_is_refused(checkpoint):
+    found = only(check(model=str(checkpoint), load_format="gguf"))
+    assert (found.severity, found.check) == ("error", "load_format")
+    assert "is no GGUF file" in found.message
+
+
+PACKED = {
+    "gptq": {"quant_method": "gptq", "bits": 4, "group_size": 32},
+    "gptq-ordered": {"quant_method": "gptq", "bits": 8, "group_size": 32, "desc_act": True},
+    "awq": {"quant_method": "awq", "bits": 4, "group_size": 32},
+}
+
+
+@pytest.mark.parametrize("variant", PACKED)
+class TestPackedCheckpoints:
+    def make(self, tmp_path: Path, variant: str) -> Path:
+        make_packed_checkpoint(tmp_path / "packed", tmp_path / "dense", "llama", PACKED[variant])
+        return tmp_path / "packed"
+
+    def test_are_right_as_they_come(self, variant, tmp_path):
+        assert check(model=str(self.make(tmp_path, variant))).items == []
+
+    def test_names_shapes_and_types_of_packed_tensors_are_checked(self, variant, tmp_path):
+        directory = self.make(tmp_path, variant)
+        tensors = load_file(directory / "model.safetensors")
+        name = "model.layers.1.mlp.up_proj"
+        del tensors[f"{name}.qzeros"]
+        tensors[f"{name}.scales"] = tensors[f"{name}.scales"][:, 1:].contiguous()
+        tensors[f"{name}.qweight"] = tensors[f"{name}.qweight"].long()
+        save_file(tensors, directory / "model.safetensors")
+        found = only(check(model=str(directory)))
+        assert (found.severity, found.check) == ("error", "weights")
+        assert f"1 missing: {name}.qzeros" in found.message
+        assert f"1 of a wrong shape: {name}.scales is" in found.message
+        assert f"1 of an unsupported type: {name}.qweight is int64" in found.message

@@ -61,7 +61,7 @@ def _run(mode: str, launch: EngineLaunch, inbox: zmq.Socket[bytes], outbox: zmq.
         say(EngineFailed(f"told to {mode}", is_user_error=mode == "refuse"))
         return 1
     # What the process was told goes back in fields that say nothing else here.
-    say(EngineReady(1, 1, launch.max_model_len, device=launch.log_level, dtype=launch.config))
+    say(EngineReady(1, 1, launch.max_model_len, device=launch.log_level, dtype=launch.config, kv_cache_dtype="float32"))
     if mode == "deaf":
         signal.pause()
     decoder = msgspec.msgpack.Decoder(ClientMessage)

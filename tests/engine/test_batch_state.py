@@ -11,6 +11,7 @@ from octavo import SamplingParams
 from octavo.engine.batch_state import BatchState
 from octavo.engine.sampler import SamplingBatch, sample
 from octavo.engine.step import Admission, StepPlan
+from octavo.engine.step_inputs import StepArrays
 
 MAX_MODEL_LEN = 12
 
@@ -42,23 +43,25 @@ def applied(state: BatchState, *admissions: Admission) -> StepPlan:
 
 
 def batch_of(state: BatchState, *admissions: Admission) -> SamplingBatch:
-    return state.sampling_batch(applied(state, *admissions))[1]
+    return state.sampling_batch(StepArrays.of(applied(state, *admissions)))
+
+
+def filters_of(batch: SamplingBatch) -> tuple[bool, int, bool, bool]:
+    return batch.rows.all_greedy, batch.rows.max_top_k, batch.rows.any_top_p, batch.rows.any_min_p
 
 
 def test_a_step_gathers_the_parameters_of_its_rows_in_its_own_order():
     state = make_state()
     first = admission(2, SamplingParams(temperature=0.5, top_k=7, top_p=0.75, min_p=0.25), seed=11)
     second = admission(0, SamplingParams(temperature=0), tokens=5, seed=-1)
-    rows, batch = state.sampling_batch(applied(state, first, second))
-    assert rows.tolist() == [2, 0]
-    assert batch.temperature.tolist() == [0.5, 1.0]
-    assert batch.greedy.tolist() == [False, True]
-    assert batch.top_k.tolist() == [7, 0]
-    assert batch.top_p.tolist() == [0.75, 1.0]
-    assert batch.min_p.tolist() == [0.25, 0.0]
-    assert batch.seeds.tolist() == [11, -1]
-    assert batch.output_positions.tolist() == [0, 2]
-    assert (batch.all_greedy, batch.max_top_k, batch.any_top_p, batch.any_min_p) == (False, 7, True, True)
+    batch = state.sampling_batch(StepArrays.of(applied(state, first, second)))
+    assert batch.rows.temperature.tolist() == [0.5, 0.0]
+    assert batch.rows.top_k.tolist() == [7, 0]
+    assert batch.rows.top_p.tolist() == [0.75, 1.0]
+    assert batch.rows.min_p.tolist() == [0.25, 0.0]
+    assert batch.rows.seeds.tolist() == [11, -1]
+    assert batch.rows.positions.tolist() == [0, 2]
+    assert filters_of(batch) == (False, 7, True, True)
     assert (batch.penalties, batch.biases, batch.num_logprobs) == (None, None, None)
 
 
@@ -75,7 +78,7 @@ def test_a_greedy_row_with_a_great_top_k_does_not_disturb_a_random_row_with_a_sm
 
 def test_numbers_beyond_64_bits_signed_are_accepted():
     batch = batch_of(make_state(), admission(0, SamplingParams(top_k=2**63), seed=2**64 - 1))
-    assert batch.seeds.tolist() == [-1]
+    assert batch.rows.seeds.tolist() == [-1]
     assert 0 <= int(sample(torch.zeros(1, 10), batch)[0]) < 10
 
 
@@ -90,14 +93,14 @@ def test_a_row_forgets_the_request_that_had_it_before():
     assert batch.num_logprobs == [2]
     batch = batch_of(state, admission(0, SamplingParams(temperature=0)))
     assert (batch.penalties, batch.biases, batch.num_logprobs) == (None, None, None)
-    assert (batch.all_greedy, batch.max_top_k, batch.any_top_p, batch.any_min_p) == (True, 0, False, False)
+    assert filters_of(batch) == (True, 0, False, False)
 
 
 def test_only_the_rows_of_the_step_count():
     state = make_state()
     state.apply(plan_of(admission(0, SamplingParams(logprobs=1, presence_penalty=1, logit_bias={1: 1}, top_p=0.5))))
     batch = batch_of(state, admission(1, SamplingParams()))
-    assert (batch.penalties, batch.biases, batch.num_logprobs, batch.any_top_p) == (None, None, None, False)
+    assert (batch.penalties, batch.biases, batch.num_logprobs, batch.rows.any_top_p) == (None, None, None, False)
 
 
 def test_stop_tokens_are_forbidden_until_min_tokens_are_there():
@@ -136,8 +139,7 @@ def test_new_blocks_go_into_the_block_table_of_their_row():
 def test_a_sampled_token_stands_behind_the_tokens_of_its_row():
     state = make_state()
     plan = applied(state, admission(0, SamplingParams()), admission(2, SamplingParams(), tokens=5))
-    rows, _ = state.sampling_batch(plan)
-    state.append(plan, rows, torch.tensor([70, 80]))
+    state.append(StepArrays.of(plan), torch.tensor([70, 80]))
     assert state.token_ids[0, :4].tolist() == [0, 1, 2, 70]
     assert state.token_ids[2, :6].tolist() == [0, 1, 2, 3, 4, 80]
 
@@ -147,6 +149,5 @@ def test_the_last_token_of_a_sequence_of_the_greatest_length_harms_nobody():
     full = admission(0, SamplingParams(), tokens=MAX_MODEL_LEN)
     plan = applied(state, full, admission(1, SamplingParams()))
     before = state.token_ids[1, :3].tolist()
-    rows, _ = state.sampling_batch(plan)
-    state.append(plan, rows, torch.tensor([70, 80]))
+    state.append(StepArrays.of(plan), torch.tensor([70, 80]))
     assert state.token_ids[1, :4].tolist() == [*before, 80]

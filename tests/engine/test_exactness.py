@@ -29,11 +29,26 @@ def rope(rope_type: str, **fields: Any) -> dict[str, Any]:
 
 
 LLAMA3 = rope("llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=64)
+# No answer here crosses the original length: transformers would then compute all keys anew.
+LONGROPE = {
+    "max_position_embeddings": 784,
+    "original_max_position_embeddings": 196,
+    "rope_parameters": {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "short_factor": [1.0 + 0.1 * i for i in range(8)],
+        "long_factor": [1.0 + 0.9 * i for i in range(8)],
+    },
+}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "deepseek-v3": ("deepseek_v3", {}),
+    "gemma3": ("gemma3", {"sliding_window": 50, "num_hidden_layers": 6}),
+    "gpt-oss": ("gpt_oss", {"sliding_window": 50}),
     "llama2": ("llama", {"num_key_value_heads": 4}),
     "llama3": ("llama", {"tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True} | LLAMA3),
     "llama-dynamic": ("llama", {"max_position_embeddings": 128} | rope("dynamic", factor=4.0)),
     "mistral": ("mistral", {"sliding_window": 50}),
+    "phi3-longrope": ("phi3", LONGROPE),
     "qwen2": ("qwen2", rope("yarn", factor=4.0, original_max_position_embeddings=128)),
     "qwen3": ("qwen3", {"num_key_value_heads": 1, "head_dim": 32, "tie_word_embeddings": True}),
 }

@@ -26,7 +26,10 @@ from transformers.generation.logits_process import (
 )
 
 from octavo import SamplingParams
-from octavo.engine.sampler import Penalties, SamplingBatch, apply_penalties, gather_logprobs, sample, uniform_numbers
+from octavo.engine.sampler import SamplingBatch, gather_logprobs, sample
+from octavo.kernels import apply_penalties
+from octavo.kernels.reference.sample_tokens import uniform_numbers
+from octavo.kernels.sampling_rows import PenaltyRows, SamplingRows
 
 NUM_DRAWS = 20_000
 _WORD = (1 << 64) - 1
@@ -51,18 +54,20 @@ def sample_rows(rows: list[Row]) -> list[int]:
     random = [p for p in params if not p.is_greedy]
     penalized = [index for index, p in enumerate(params) if p.has_penalties]
     biased = [(index, *entry) for index, p in enumerate(params) for entry in (p.logit_bias or {}).items()]
-    batch = SamplingBatch(
-        temperature=torch.tensor([1.0 if p.is_greedy else p.temperature for p in params]),
-        greedy=torch.tensor([p.is_greedy for p in params]),
-        top_k=torch.tensor([0 if p.is_greedy else p.top_k for p in params]),
+    rows_of_batch = SamplingRows(
+        temperature=torch.tensor([0.0 if p.is_greedy else p.temperature for p in params]),
+        top_k=torch.tensor([p.top_k for p in params]),
         top_p=torch.tensor([p.top_p for p in params]),
         min_p=torch.tensor([p.min_p for p in params]),
         seeds=torch.tensor([row.seed for row in rows]),
-        output_positions=torch.tensor([row.position for row in rows]),
+        positions=torch.tensor([row.position for row in rows]),
         all_greedy=not random,
         max_top_k=max((p.top_k for p in random), default=0),
         any_top_p=any(p.top_p < 1 for p in random),
         any_min_p=any(p.min_p > 0 for p in random),
+    )
+    batch = SamplingBatch(
+        rows_of_batch,
         penalties=penalties_of([rows[index] for index in penalized], penalized) if penalized else None,
         biases=([b[0] for b in biased], [b[1] for b in biased], [b[2] for b in biased]) if biased else None,
     )
@@ -71,18 +76,18 @@ def sample_rows(rows: list[Row]) -> list[int]:
     return token_ids.tolist()
 
 
-def penalties_of(rows: list[Row], indexes: list[int]) -> Penalties:
+def penalties_of(rows: list[Row], indexes: list[int]) -> PenaltyRows:
     """Penalties of rows with their known tokens; the unused end of the token buffer holds garbage, as it may."""
     known = [row.prompt + row.output for row in rows]
     longest = max(map(len, known))
-    return Penalties(
+    return PenaltyRows(
         rows=torch.tensor(indexes),
-        token_ids=torch.tensor([[*tokens, *[10**6] * (longest - len(tokens))] for tokens in known]),
+        token_ids=torch.tensor([[*tokens, *[10**6] * (longest - len(tokens))] for tokens in known], dtype=torch.int32),
         prompt_lens=torch.tensor([len(row.prompt) for row in rows]),
         lens=torch.tensor([len(tokens) for tokens in known]),
-        presence=torch.tensor([row.params.presence_penalty for row in rows]),
-        frequency=torch.tensor([row.params.frequency_penalty for row in rows]),
-        repetition=torch.tensor([row.params.repetition_penalty for row in rows]),
+        presence=torch.tensor([float(row.params.presence_penalty) for row in rows]),
+        frequency=torch.tensor([float(row.params.frequency_penalty) for row in rows]),
+        repetition=torch.tensor([float(row.params.repetition_penalty) for row in rows]),
     )
 
 
@@ -374,18 +379,20 @@ def test_more_logprobs_than_there_are_tokens_give_all_tokens():
 
 def test_logprobs_are_taken_before_bias_penalties_and_temperature():
     logits = random_logits(40)
-    batch = SamplingBatch(
+    rows = SamplingRows(
         temperature=torch.tensor([0.2]),
-        greedy=torch.tensor([False]),
         top_k=torch.tensor([2]),
         top_p=torch.tensor([1.0]),
         min_p=torch.tensor([0.0]),
         seeds=torch.tensor([1]),
-        output_positions=torch.tensor([0]),
+        positions=torch.tensor([0]),
         all_greedy=False,
         max_top_k=2,
         any_top_p=False,
         any_min_p=False,
+    )
+    batch = SamplingBatch(
+        rows,
         penalties=penalties_of([Row(logits, SamplingParams(frequency_penalty=2), prompt=(1,), output=(2,))], [0]),
         biases=([0], [8], [100.0]),
         num_logprobs=[4],

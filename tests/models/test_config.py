@@ -157,8 +157,8 @@ def test_original_length_beside_the_scaling_wins_over_the_one_inside(tmp_path: P
         ({"rope_theta": 0}, r"field 'rope_theta' is 0; it must be a number above 1"),
         ({"rope_scaling": "linear"}, r"field 'rope_scaling' is 'linear'; it must be an object"),
         (
-            {"rope_scaling": {"type": "longrope"}},
-            r"rope_scaling: field 'type' is 'longrope'; it must be one of default, linear, dynamic, llama3, yarn",
+            {"rope_scaling": {"type": "ntk"}},
+            r"rope_scaling: field 'type' is 'ntk'; it must be one of default, linear, dynamic, llama3, yarn, longrope",
         ),
         ({"rope_scaling": {"type": "linear"}}, r"rope_scaling: field 'factor' is missing"),
         ({"rope_scaling": {"type": "dynamic", "factor": 0.5}}, r"field 'factor' is 0.5; .* at least 1"),
@@ -192,12 +192,15 @@ def test_broken_config_file_is_one_clear_error(content: str | None, message: str
 
 def test_every_architecture_has_a_reader_and_a_class(tmp_path: Path) -> None:
     for architecture in ARCHITECTURES:
-        assert read(tmp_path, architecture).architecture == architecture
+        config = read(tmp_path, architecture, num_key_value_heads=2, n_group=1, topk_group=1)
+        assert config.architecture == architecture
         assert model_class(architecture).__name__ == architecture
 
 
 def test_unknown_architecture_is_refused_with_the_list() -> None:
-    with pytest.raises(ModelError, match=r"'GPT2LMHeadModel' is not supported. Supported are LlamaForCausalLM, Mis"):
+    with pytest.raises(
+        ModelError, match=r"'GPT2LMHeadModel' is not supported. Supported are Deepseek.*LlamaForCausalLM, Mis"
+    ):
         model_class("GPT2LMHeadModel")
 
 
@@ -205,3 +208,37 @@ def test_configuration_hub_and_registry_need_no_torch() -> None:
     modules = "octavo.models.config, octavo.models.hub, octavo.models.registry, octavo.models.forward_context"
     code = f"import sys, {modules}, octavo.plan.memory; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "fields", "message"),
+    [
+        ("Gemma2ForCausalLM", {"hidden_activation": "gelu"}, r"'hidden_activation' is 'gelu'; .* gelu_pytorch_tanh"),
+        ("Gemma2ForCausalLM", {"attn_logit_softcapping": 0}, r"'attn_logit_softcapping' is 0"),
+        (
+            "Gemma3ForCausalLM",
+            {"use_bidirectional_attention": True},
+            r"'use_bidirectional_attention' is True; .* false",
+        ),
+        ("Gemma3ForCausalLM", {"rope_parameters": {"rope_theta": 5.0}}, r"'rope_theta' is 5.0; .* inside one of"),
+        ("Phi3ForCausalLM", {"rope_scaling": {"type": "linear", "factor": 2}}, r"is longrope, not linear"),
+        ("Phi3ForCausalLM", {"partial_rotary_factor": 0.05}, r"'partial_rotary_factor' is 0.05; .* 16 dimensions"),
+        (
+            "Phi3ForCausalLM",
+            {"rope_scaling": {"type": "su", "short_factor": [1.0] * 8, "long_factor": [1.0]}},
+            r"'long_factor' is \[1.0\]; it must be a list of 8 numbers above 0",
+        ),
+        ("Qwen3MoeForCausalLM", {"mlp_only_layers": 3}, r"'mlp_only_layers' is 3; it must be a list of integers"),
+        ("MixtralForCausalLM", {"num_experts_per_tok": 9}, r"'num_experts_per_tok' is 9; .* number of experts \(8\)"),
+        ("GptOssForCausalLM", {"swiglu_limit": 5.0}, r"'swiglu_limit' is 5.0; it must be 7.0: nothing else"),
+        ("GptOssForCausalLM", {"quantization_config": {"quant_method": "mxfp4"}}, r"mxfp4"),
+        ("DeepseekV2ForCausalLM", {"scoring_func": "sigmoid"}, r"'scoring_func' is 'sigmoid'; it must be .softmax"),
+        ("DeepseekV3ForCausalLM", {"n_group": 3, "topk_group": 2}, r"'n_group' is 3; .* divisor of n_routed_experts"),
+        ("DeepseekV3ForCausalLM", {"n_group": 4, "topk_group": 5}, r"'topk_group' is 5; .* at most n_group \(4\)"),
+    ],
+)
+def test_what_a_family_does_not_support_is_refused(
+    architecture: str, fields: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match=message):
+        read(tmp_path, architecture, **({"num_key_value_heads": 2} | fields))

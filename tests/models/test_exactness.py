@@ -19,7 +19,43 @@ def rope(rope_type: str, **fields: Any) -> dict[str, Any]:
 
 
 YARN = {"factor": 4.0, "original_max_position_embeddings": 16}
+LONGROPE = {
+    "max_position_embeddings": 88,
+    "original_max_position_embeddings": 22,  # of the prompts here some are longer, and no answer crosses it
+    "rope_parameters": {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "short_factor": [1.0 + 0.1 * i for i in range(6)],
+        "long_factor": [1.0 + 0.9 * i for i in range(6)],
+        "partial_rotary_factor": 0.75,
+    },
+}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "deepseek-v2": ("deepseek_v2", {"topk_method": "group_limited_greedy", "routed_scaling_factor": 2.0}),
+    "deepseek-v2-lite": ("deepseek_v2", {"q_lora_rank": None, "attention_bias": True, "mlp_bias": True}),
+    "deepseek-v3": ("deepseek_v3", {}),
+    "deepseek-v3-yarn": (
+        "deepseek_v3",
+        rope("yarn", factor=4.0, original_max_position_embeddings=16, mscale=1.0, mscale_all_dim=0.7)
+        | {"rope_interleave": False, "norm_topk_prob": False},
+    ),
+    "gemma2": ("gemma2", {"sliding_window": 7, "query_pre_attn_scalar": 24}),
+    "gemma2-no-caps": ("gemma2", {"attn_logit_softcapping": None, "final_logit_softcapping": None}),
+    "gemma2-low-caps": ("gemma2", {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0}),
+    "gemma3": ("gemma3", {"sliding_window": 7, "num_hidden_layers": 7}),
+    "gemma3-linear": (
+        "gemma3",
+        {
+            "sliding_window": 5,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+            "rope_parameters": {
+                "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+            },
+        },
+    ),
+    "gpt-oss": ("gpt_oss", {"sliding_window": 7}),
+    "gpt-oss-no-biases": ("gpt_oss", {"attention_bias": False} | rope("default")),
     "llama": ("llama", {}),
     "llama-multi-head": ("llama", {"num_key_value_heads": 4}),
     "llama-multi-query": ("llama", {"num_key_value_heads": 1}),
@@ -41,6 +77,17 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama-yarn-not-truncated": ("llama", rope("yarn", **YARN, truncate=False, beta_fast=4.0, beta_slow=0.5)),
     "mistral-window": ("mistral", {"sliding_window": 7}),
     "mistral-no-window": ("mistral", {"sliding_window": None}),
+    "mixtral": ("mixtral", {}),
+    "mixtral-window": ("mixtral", {"sliding_window": 6, "tie_word_embeddings": True}),
+    "phi3": ("phi3", {}),
+    "phi3-window-partial": (
+        "phi3",
+        {
+            "sliding_window": 7,
+            "rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5, "rope_theta": 5000.0},
+        },
+    ),
+    "phi3-longrope": ("phi3", LONGROPE),
     "qwen2": ("qwen2", {}),
     "qwen2-tied": ("qwen2", {"tie_word_embeddings": True}),
     "qwen2-window": ("qwen2", {"use_sliding_window": True, "sliding_window": 6, "max_window_layers": 1}),
@@ -48,6 +95,11 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3": ("qwen3", {}),
     "qwen3-tied-wide-heads": ("qwen3", {"tie_word_embeddings": True, "head_dim": 32}),
     "qwen3-biases": ("qwen3", {"attention_bias": True}),
+    "qwen3-moe": ("qwen3_moe", {}),
+    "qwen3-moe-some-layers": (
+        "qwen3_moe",
+        {"norm_topk_prob": True, "decoder_sparse_step": 2, "num_hidden_layers": 4, "mlp_only_layers": [3]},
+    ),
     "qwen3-window": (
         "qwen3",
         {

@@ -207,3 +207,16 @@ def test_peak_memory_is_the_weights_and_one_tensor(dtype: str, tmp_path: Path) -
     peak, weights = map(int, subprocess.run(code, check=True, capture_output=True, text=True).stdout.split())
     assert weights > 8 * largest * (1 if dtype == "float32" else 0.5)
     assert peak <= weights + largest + 12 * 2**20  # what the interpreter itself still takes
+
+
+@pytest.mark.skipif(
+    Path("/proc/sys/vm/overcommit_memory").read_text().strip() == "1", reason="this machine lends any amount of memory"
+)
+def test_file_that_is_larger_than_memory_is_one_clear_error(tmp_path: Path) -> None:
+    num_bytes = 2**43
+    header = json.dumps({"w": {"dtype": "U8", "shape": [num_bytes], "data_offsets": [0, num_bytes]}}).encode()
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(file.tell() + num_bytes)  # a hole, which takes no room on the disk
+    with pytest.raises(ModelError, match=r"\(8\.0 TiB\) cannot be mapped into memory.*use a checkpoint in more shards"):
+        next(iterate_checkpoint(tmp_path))

@@ -12,17 +12,20 @@ from octavo.config import EngineConfig
 from octavo.engine.builder import build_engine
 from octavo.engine.memory import cpu_kv_cache_budget
 from octavo.engine.profiling import run_largest_steps
+from octavo.kernels.cpu import has_native
 from octavo.models.config import ModelConfig
 from octavo.models.layers.decoder import CausalLM
+from octavo.models.layers.latent_attention import LatentAttention
 from octavo.models.loading import load_model
 from octavo.models.quantization.base import LinearWeight
+from octavo.models.quantization.choice import choose_formats
 from octavo.models.registry import ARCHITECTURES
 from octavo.plan.activations import activation_bytes, state_bytes
 from octavo.plan.families import read_model_shape
 from octavo.plan.fit import fit
 from octavo.plan.memory import default_cpu_kv_cache_bytes
 from octavo.plan.model_shape import ModelShape
-from octavo.plan.weights import weight_bytes
+from octavo.plan.weights import QUANTIZATIONS, weight_bytes
 from tests.checkpoints import CONFIGS, make_checkpoint
 from tests.plan.live_memory import LiveMemory
 
@@ -54,8 +57,9 @@ def test_weights_and_kv_cache_are_what_the_engine_allocates(directory: Path, dty
     config = EngineConfig.model_validate(settings)
     built = build_engine(config, directory, ModelConfig.from_directory(directory), max_model_len)
     runner = built.core.runner
-    weights = held_bytes(runner.model)
-    caches = sum(cache.key.nbytes + cache.value.nbytes for cache in runner.kv_caches)
+    weights = held_bytes(runner.model) - widened_bytes(runner.model, DTYPES[dtype])
+    # Under latent attention keys and values are the same tensor.
+    caches = sum(part.nbytes for cache in runner.kv_caches for part in {cache.key, cache.value})
 
     shape = shape_of(directory)
     planned = fit(
@@ -74,11 +78,32 @@ def test_weights_and_kv_cache_are_what_the_engine_allocates(directory: Path, dty
     assert planned.weight_bytes + planned.kv_cache_bytes == pytest.approx(weights + caches, rel=0.02)
 
 
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("method", ["int8", "int4"])
+def test_rounded_weights_are_what_the_engine_holds(tmp_path: Path, method: str, tied: bool) -> None:
+    sizes = {"hidden_size": 128, "intermediate_size": 256, "vocab_size": 1024}
+    directory = make_checkpoint(tmp_path / "llama", "llama", tie_word_embeddings=tied, **sizes)
+    config = ModelConfig.from_directory(directory)
+    formats = choose_formats(method, config.quantization)
+    model = load_model(
+        directory, config, dtype=torch.bfloat16, device=torch.device("cpu"), formats=formats, native=has_native()
+    )
+    planned = weight_bytes(shape_of(directory), "bfloat16", QUANTIZATIONS[method])
+    assert planned == pytest.approx(held_bytes(model), rel=0.02)
+
+
 def held_bytes(model: CausalLM) -> int:
     matrices = {module for module in model.modules() if isinstance(module, LinearWeight)}
     inside = {parameter for matrix in matrices for parameter in matrix.parameters()}
     others = {parameter for parameter in model.parameters() if parameter not in inside}
     return sum(matrix.num_bytes for matrix in matrices) + sum(parameter.nbytes for parameter in others)
+
+
+def widened_bytes(model: CausalLM, dtype: torch.dtype) -> int:
+    """Return what the matrices of latent attention that the CPU keeps in float32 take beyond the planned type."""
+    attentions = [module for module in model.modules() if isinstance(module, LatentAttention)]
+    wide = [part for attention in attentions for part in (attention.key_up, attention.value_up)]
+    return sum(part.nbytes - part.numel() * dtype.itemsize for part in wide)
 
 
 def test_cache_on_a_cpu_is_the_engine_s_default() -> None:

@@ -153,10 +153,17 @@ def test_command_is_one_that_serve_accepts_and_the_rest_is_said() -> None:
 
 
 def test_family_that_the_engine_does_not_run_is_said_and_its_windows_are_freed() -> None:
-    plan = plan_of(published.GPT_OSS_20B, "H100")
-    assert "does not run gpt_oss models" in plan.reasons[0]
+    plan = plan_of(published.GEMMA_3_4B, "H100")
+    assert "does not run gemma3_text models" in plan.reasons[0]
     assert plan.fit.layout.frees_outside_window
     assert not plan_of(published.MISTRAL_7B_V01, "H100").fit.layout.frees_outside_window
+
+
+def test_checkpoint_that_is_packed_in_a_way_that_the_engine_does_not_read_is_said() -> None:
+    (reason,) = plan_of(published.GPT_OSS_20B, "H100").reasons
+    assert reason.startswith("This version loads no mxfp4 checkpoints")
+    packed = {**published.LLAMA_31_8B, "quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 128}}
+    assert not plan_of(packed, "H100").reasons
 
 
 def test_float16_takes_the_place_of_bfloat16_where_a_gpu_lacks_it() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
@@ -18,6 +18,7 @@ from octavo.api.metrics import metrics_router, server_registry
 from octavo.api.middleware import Authentication, BodyLimit, ReadinessGate, RequestContext
 from octavo.api.openai.chat import chat_router
 from octavo.api.openai.completions import completion_router
+from octavo.api.openai.embeddings import EmbeddingList, EmbeddingRequest, embedding_router
 from octavo.api.openai.lora import LoadLoraAdapterRequest, UnloadLoraAdapterRequest, lora_router
 from octavo.api.openai.models import models_router
 from octavo.api.openai.requests import ChatCompletionRequest, CompletionRequest
@@ -33,6 +34,8 @@ from octavo.api.ops import (
     health_router,
     tokenizer_router,
 )
+from octavo.api.other_models import refusing_router
+from octavo.api.ranking import Ranking, RerankRequest, ScoreList, ScoreRequest, ranking_router
 from octavo.api.readiness import Readiness
 from octavo.api.requests import requests_router
 from octavo.api.schema import describe
@@ -45,6 +48,8 @@ from octavo.errors import OctavoError
 from octavo.observe.http_metrics import HTTPMetrics
 from octavo.observe.metrics import EngineMetrics
 from octavo.text import ChatTemplate, load_chat_template
+from octavo.text.reasoning_parsers import REASONING_FORMATS
+from octavo.text.tool_parsers import TOOL_FORMATS, ToolFormat, detect_tool_format
 from octavo.version import __version__
 
 
@@ -64,11 +69,15 @@ def create_app(
     readiness = readiness or Readiness(llm)
     http_metrics = HTTPMetrics()
     registry = server_registry(llm, config.metrics_prefix, metrics, http_metrics)
+    chat_template = _chat_template(llm, config)
     service = ModelService(
         llm,
         names=config.served_model_name or [config.model],
-        chat_template=_chat_template(llm, config),
+        chat_template=chat_template,
         defaults=GenerationDefaults.from_directory(llm.directory),
+        tool_format=_tool_format(chat_template, config),
+        finds_auto_calls=config.enable_auto_tool_choice,
+        reasoning_format=REASONING_FORMATS[config.reasoning_parser] if config.reasoning_parser else None,
         parents={
             module.name: module.base_model_name
             for module in parse_lora_modules(config.lora_modules)
@@ -83,8 +92,7 @@ def create_app(
         redoc_url=None,
     )
     routers = (
-        chat_router(service),
-        completion_router(service),
+        *_model_routers(service),
         models_router(service),
         lora_router(service, is_allowed=config.enable_lora and config.enable_runtime_lora_updating),
         tokenizer_router(service),
@@ -98,10 +106,12 @@ def create_app(
         app,
         [
             *(ChatCompletionRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest),
+            *(EmbeddingRequest, RerankRequest, ScoreRequest),
             *(LoadLoraAdapterRequest, UnloadLoraAdapterRequest),
         ],
         [
             *(ChatCompletion, ChatChunk, Completion, ModelList, ModelCard),
+            *(EmbeddingList, Ranking, ScoreList),
             *(Tokens, DetokenizedPrompt, Status, Version, RequestList, Timeline),
         ],
     )
@@ -113,6 +123,19 @@ def create_app(
     paths = [route.path for router in routers for route in router.routes if isinstance(route, Route)]
     app.add_middleware(CountRequests, metrics=http_metrics, routes=paths)
     return app
+
+
+def _model_routers(service: ModelService) -> tuple[APIRouter, ...]:
+    """Return the routes that the model is for, and those that say that it is not for them."""
+    pooler = service.llm.pooler
+    if pooler is None:
+        return chat_router(service), completion_router(service), refusing_router(service.names[0], generates=True)
+    is_cross_encoder = pooler.builder.is_cross_encoder
+    return (
+        embedding_router(service, is_cross_encoder=is_cross_encoder),
+        ranking_router(service, is_cross_encoder=is_cross_encoder),
+        refusing_router(service.names[0], generates=False),
+    )
 
 
 def _add_middleware(app: FastAPI, readiness: Readiness, config: ServerConfig) -> None:
@@ -128,3 +151,9 @@ def _chat_template(llm: AsyncLLM, config: ServerConfig) -> ChatTemplate | None:
     if config.chat_template is None:
         return llm.tokenizer.chat_template
     return llm.tokenizer.make_chat_template(load_chat_template(config.chat_template), origin="--chat-template")
+
+
+def _tool_format(template: ChatTemplate | None, config: ServerConfig) -> ToolFormat | None:
+    if config.tool_call_parser is not None:
+        return TOOL_FORMATS[config.tool_call_parser]
+    return detect_tool_format(template.tools_source) if template is not None else None

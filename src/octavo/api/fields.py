@@ -28,9 +28,10 @@ class StrictModel(BaseModel):
     def _refuse_unknown_fields(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
+        known = {field.alias or name for name, field in cls.model_fields.items()}
         for name in value:
-            if name not in cls.model_fields:
-                nearest = nearest_name(name, cls.model_fields)
+            if name not in known:
+                nearest = nearest_name(name, known)
                 advice = f"did you mean {nearest!r}?" if nearest else "leave it out."
                 raise request_error(
                     f"Unknown field {name!r}: {advice}", param=name, code="unknown_parameter", kind="unknown_field"

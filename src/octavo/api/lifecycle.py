@@ -188,12 +188,20 @@ class _Server:
         shown_host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
         url = f"http://{shown_host}:{port}"
         key = " -H 'authorization: Bearer YOUR_KEY'" if self._config.api_key else ""
-        body = '{"messages": [{"role": "user", "content": "Hello!"}]}'
+        path, body = self._example()
         sys.stdout.write(
             f"Octavo serves {self._config.model} at {url}\nTry it:\n"
-            f"  curl {url}/v1/chat/completions -H 'content-type: application/json'{key} -d '{body}'\n"
+            f"  curl {url}{path} -H 'content-type: application/json'{key} -d '{body}'\n"
         )
         sys.stdout.flush()
+
+    def _example(self) -> tuple[str, str]:
+        """Return path and body of a request that suits the model."""
+        if self._llm.pooler is None:
+            return "/v1/chat/completions", '{"messages": [{"role": "user", "content": "Hello!"}]}'
+        if self._llm.pooler.builder.is_cross_encoder:
+            return "/v1/rerank", '{"query": "Which planet is red?", "documents": ["Mars", "Venus"]}'
+        return "/v1/embeddings", '{"input": "Hello!"}'
 
 
 def _http_server(app: FastAPI) -> uvicorn.Server:

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from octavo.engine.builder import choose_device, choose_dtype
+from octavo.engine.builder import choose_device, choose_dtype, choose_kv_cache_dtype, kv_cache_bytes_per_token
 from octavo.models.loading import weight_bytes
 from octavo.models.quantization.choice import choose_formats
-from octavo.plan.memory import kv_bytes_per_token
 
 if TYPE_CHECKING:
     from octavo.engine.llm import LLM
@@ -59,7 +58,7 @@ def decode_traffic(llm: LLM, batch_size: int, input_len: int, output_len: int, *
     model = llm.model_config
     device, dtype = device_and_dtype(llm)
     embedding = 0 if model.tie_word_embeddings else model.vocab_size * model.hidden_size
-    kv_bytes = kv_bytes_per_token(model.num_hidden_layers, model.num_key_value_heads, model.head_dim, dtype.itemsize)
+    kv_bytes = kv_cache_bytes_per_token(model, choose_kv_cache_dtype(llm.config.kv_cache_dtype, dtype, model))
     formats = choose_formats(llm.config.quantization, model.quantization)
     num_weight_bytes = weight_bytes(model, dtype=dtype, formats=formats) - embedding * dtype.itemsize
     return DecodeTraffic(

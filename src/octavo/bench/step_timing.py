@@ -23,6 +23,8 @@ from octavo.engine.messages import EngineRequest
 from octavo.engine.runner import Runner
 from octavo.engine.sampling_params import SamplingParams
 from octavo.engine.step import StepPlan, StepResult
+from octavo.engine.step_inputs import StepArrays
+from octavo.kernels.cpu import has_native, load_native
 from octavo.plan.memory import blocks_of_sequence
 from octavo.plan.step_time import StepShape
 
@@ -200,8 +202,7 @@ class _ObservedRunner:
         if not self.computes:
             state = self._runner.state
             state.apply(plan)
-            rows, _ = state.sampling_batch(plan)
-            state.append(plan, rows, torch.zeros_like(rows))
+            state.append(StepArrays.of(plan), torch.zeros(len(plan.samples), dtype=torch.int64))
             return StepResult([0] * len(plan.samples))
         self.shape = StepShape.of(plan.starts, plan.counts, len(plan.samples))
         return self._runner.execute(plan)
@@ -216,5 +217,6 @@ def spread(num_seqs: int, mean_context: int) -> tuple[int, ...]:
 
 
 def threads_and_processor(device: str) -> tuple[int, str | None]:
-    """Return the threads that torch computes with, and the name of the GPU if ``device`` is one."""
-    return torch.get_num_threads(), torch.cuda.get_device_name(device) if device.startswith("cuda") else None
+    """Return the threads that compute, and the name of the GPU if ``device`` is one."""
+    num_threads = load_native().num_threads() if has_native() else torch.get_num_threads()
+    return num_threads, torch.cuda.get_device_name(device) if device.startswith("cuda") else None

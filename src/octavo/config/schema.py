@@ -45,16 +45,22 @@ class EngineConfig(BaseModel):
     model: str = Field(MODEL_IN_THE_BOX, description="Local directory, hub name, or the model in the box.")
     tokenizer: str | None = Field(None, description="Directory or hub name of the tokenizer, if not the model's own.")
     revision: str | None = Field(None, description="Hub revision (branch, tag or commit) of the model.")
-    load_format: Literal["auto", "safetensors", "dummy"] = Field(
+    runner: Literal["auto", "generate", "pooling"] = Field(
+        "auto", description="Generate text, or make vectors and scores; 'auto' is what the model's files are for."
+    )
+    load_format: Literal["auto", "safetensors", "gguf", "dummy"] = Field(
         "auto", description="'dummy' makes seeded random weights from config.json alone."
     )
     trust_remote_code: bool = Field(False, description="Not supported: code of a checkpoint is never run.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Type of weights and activations; 'auto' is what suits the checkpoint and the device."
     )
-    quantization: Literal["int8", "int4", "gptq", "awq"] | None = Field(
+    quantization: Literal["int8", "int4", "gptq", "awq", "gguf"] | None = Field(
         None,
-        description="int8 and int4 quantize weights while loading; gptq and awq only confirm what a checkpoint is.",
+        description="int8 and int4 quantize weights while loading; the others only confirm what a checkpoint is.",
+    )
+    kv_cache_dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
+        "auto", description="Type of keys and values in the KV cache; 'auto' is that of the weights."
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="'auto' takes CUDA if there is a GPU.")
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of everything random in the engine.")
@@ -118,6 +124,15 @@ class ServerConfig(EngineConfig):
     )
     api_key: list[str] = Field(default_factory=list, description="Keys that clients may use; none means no check.")
     chat_template: str | None = Field(None, description="File with a Jinja chat template, or the template itself.")
+    enable_auto_tool_choice: bool = Field(
+        True, description="Find tool calls in answers when tool_choice is 'auto'; else they stay text."
+    )
+    tool_call_parser: Literal["hermes", "llama3_json", "mistral", "pythonic"] | None = Field(
+        None, description="Format of the model's tool calls; by default what its chat template shows."
+    )
+    reasoning_parser: Literal["qwen3", "deepseek_r1"] | None = Field(
+        None, description="How the model's reasoning is told from its answer; by default it is part of the answer."
+    )
     max_request_bytes: Bytes = Field(32 * 2**20, description="Largest request body, e.g. 32MiB.")
     shutdown_timeout: float = Field(30.0, ge=0, description="Seconds that running requests get after SIGTERM.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")

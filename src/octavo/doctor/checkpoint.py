@@ -12,7 +12,9 @@ from octavo.doctor.findings import Findings
 from octavo.errors import ModelError
 from octavo.models.config import ModelConfig
 from octavo.models.layers.parameters import Placement
-from octavo.models.quantization.choice import UNQUANTIZED
+from octavo.models.pooling_files import ModelKind
+from octavo.models.pooling_loading import build_pooling_model, own_names
+from octavo.models.quantization.choice import choose_formats
 from octavo.models.registry import model_class
 from octavo.models.weights import checkpoint_files, load_weights
 
@@ -33,26 +35,30 @@ _DTYPES = {
 }
 
 
-def check_checkpoint(directory: Path, config: ModelConfig, findings: Findings) -> None:
+def check_checkpoint(directory: Path, kind: ModelKind, findings: Findings) -> None:
     """Load the tensors' headers into a model that has shapes but no memory, as a server loads the tensors.
 
-    Of a quantised checkpoint, packed tensors can be checked only by unpacking them, which is left to the server;
-    the table of a GGUF file was checked when its configuration was read.
+    The table of a GGUF file was checked when its configuration was read.
     """
     if directory.is_file():
         return
-    if config.quantization is not None:
-        findings.not_checked("weights", f"{config.quantization.method} tensors are checked when they are loaded")
-        return
+    config = kind.config
     with findings.catching("weights"):
         files = checkpoint_files(directory)
         broken = [problem for problem in map(_problem_of_file, files) if problem]
         for problem in broken:
             findings.error("weights", problem)
         if not broken:
-            placement = Placement(torch.float32, _META, linear_format=UNQUANTIZED.linear, head_format=UNQUANTIZED.head)
-            model = model_class(config.architecture)(config, placement)
-            load_weights(model, (tensor for path in files for tensor in _headers(path)), _META)
+            tensors = (tensor for path in files for tensor in _headers(path))
+            formats = choose_formats(None, config.quantization)
+            if kind.pooling is None and isinstance(config, ModelConfig):
+                placement = Placement(torch.float32, _META, linear_format=formats.linear, head_format=formats.head)
+                load_weights(model_class(config.architecture)(config, placement), tensors, _META, take=False)
+            else:
+                pooling_model = build_pooling_model(
+                    config, dtype=torch.float32, device=_META, formats=formats, native=False
+                )
+                load_weights(pooling_model, own_names(config, tensors), _META, take=False)
 
 
 def _problem_of_file(path: Path) -> str | None:

@@ -10,12 +10,13 @@ from octavo.doctor.findings import Findings
 from octavo.engine.generation_config import GenerationDefaults
 from octavo.engine.model_files import ModelFiles, read_model_files
 from octavo.errors import ConfigError, ModelError
-from octavo.models.config import ModelConfig
 from octavo.models.hub import resolve_model
+from octavo.models.loading import check_load_format
+from octavo.models.pooling_files import ModelKind, read_model_kind
 from octavo.text import load_chat_template
 
 
-def check_model(config: ServerConfig, findings: Findings) -> ModelConfig | None:
+def check_model(config: ServerConfig, findings: Findings) -> ModelKind | None:
     """Check a model's files, its tokenizer, its chat template and its weights' headers against each other.
 
     Returns:
@@ -34,17 +35,21 @@ def check_model(config: ServerConfig, findings: Findings) -> ModelConfig | None:
     with findings.catching("generation_config.json"):
         GenerationDefaults.from_directory(directory)
     try:
-        model_config = ModelConfig.from_directory(directory)
-    except ModelError as error:
-        findings.error("config.json", str(error))
+        kind = read_model_kind(directory, config.runner)
+    except (ModelError, ConfigError) as error:
+        findings.error("config.json" if isinstance(error, ModelError) else "runner", str(error))
         return None
+    with findings.catching("load_format"):
+        check_load_format(directory, config.load_format)
     if config.load_format != "dummy":
-        check_checkpoint(directory, model_config, findings)
+        check_checkpoint(directory, kind, findings)
     if tokenizer_directory is not None:
         files = _read(config, directory, tokenizer_directory, findings)
         if files is not None:
+            _check_tokenizer(files, findings)
+        if files is not None and kind.pooling is None:
             _check_chat_template(files, source, findings)
-    return model_config
+    return kind
 
 
 def _find(check: str, name: str, revision: str | None, weights: bool, findings: Findings) -> Path | None:
@@ -88,6 +93,9 @@ def _check_chat_template(files: ModelFiles, source: str | None, findings: Findin
             "the model has no chat template, so /v1/chat/completions will refuse every request. Give one with "
             "--chat-template, or use /v1/completions.",
         )
+
+
+def _check_tokenizer(files: ModelFiles, findings: Findings) -> None:
     if files.tokenizer.vocab_size > files.model_config.vocab_size:
         findings.warning(
             "tokenizer",

@@ -36,13 +36,13 @@ def validate(settings: PartialConfig[ServerConfig], problems: Iterable[str] = ()
         return findings
     from octavo.doctor.model_check import check_model  # these load torch, which wrong settings need not wait for
 
-    model_config = check_model(config, findings)
-    if model_config is not None and not wrong & {"lora_modules", "max_lora_rank", "max_cpu_loras"}:
+    kind = check_model(config, findings)
+    if kind is not None and not wrong & {"lora_modules", "max_lora_rank", "max_cpu_loras"}:
         from octavo.doctor.adapter_check import check_adapters
 
-        check_adapters(config, model_config, findings)
-    if model_config is not None and not wrong & _OF_ENGINE_SIZE:
+        check_adapters(config, kind, findings)
+    if kind is not None and not wrong & _OF_ENGINE_SIZE:
         from octavo.doctor.memory_check import check_memory
 
-        check_memory(config, model_config, findings)
+        check_memory(config, kind, findings)
     return findings

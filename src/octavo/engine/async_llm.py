@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -28,11 +28,17 @@ from octavo.engine.messages import (
 from octavo.engine.model_files import read_model_files
 from octavo.engine.output_mailbox import OutputMailbox
 from octavo.engine.output_processor import OutputProcessor
+from octavo.engine.pooling.async_pooler import AsyncPooler
+from octavo.engine.pooling.request_builder import PoolingRequestBuilder
 from octavo.engine.request_builder import BuiltRequest, Prompt, RequestBuilder
+from octavo.engine.structured.checker import GrammarChecker
 from octavo.errors import ConfigError, EngineDeadError, QueueFullError, RequestError, UnknownModelError
 
 if TYPE_CHECKING:
     from octavo.engine.outputs import RequestOutput
+    from octavo.engine.pooling.outputs import PoolingRequestOutput
+    from octavo.engine.pooling.params import PoolingParams
+    from octavo.engine.pooling.request_builder import PoolingPrompt
     from octavo.engine.sampling_params import SamplingParams
     from octavo.observe.metrics import EngineMetrics
     from octavo.observe.request_timing import RequestTiming
@@ -94,6 +100,16 @@ class AsyncLLM:
             seed=config.seed,
         )
         self._processor = OutputProcessor(files.tokenizer, metrics=metrics)
+        self._grammars = GrammarChecker()
+        self.pooler: AsyncPooler | None = None
+        if files.kind.pooling is not None:
+            self.pooler = AsyncPooler(
+                PoolingRequestBuilder(files.tokenizer, files.kind, max_model_len=files.max_model_len),
+                admit=self._admit,
+                send=self._client.send,
+                send_aborts=self._abort_in_engine,
+                metrics=metrics,
+            )
         self._mailboxes: dict[str, OutputMailbox] = {}
         self._is_idle = asyncio.Event()
 
@@ -115,7 +131,7 @@ class AsyncLLM:
     @property
     def num_unfinished(self) -> int:
         """Sequences that have not finished."""
-        return self._processor.num_unfinished
+        return self._processor.num_unfinished + (0 if self.pooler is None else self.pooler.num_unfinished)
 
     async def start(self) -> EngineReady:
         """Launch the engine process; returns when the model is ready.
@@ -131,7 +147,7 @@ class AsyncLLM:
         if self._metrics is not None:
             self._metrics.set_cache_config(
                 block_size=ready.block_size,
-                cache_dtype=ready.dtype,
+                cache_dtype=ready.kv_cache_dtype,
                 enable_prefix_caching=self.config.enable_prefix_caching,
                 gpu_memory_utilization=self.config.gpu_memory_utilization,
                 num_gpu_blocks=ready.num_blocks,
@@ -140,12 +156,15 @@ class AsyncLLM:
 
     async def shutdown(self, timeout_s: float = 0.0) -> None:
         """Wait up to ``timeout_s`` for running requests, drop the rest, and end the process."""
-        if self._mailboxes:
-            self._is_idle.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(timeout_s):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                if self._mailboxes:
+                    self._is_idle.clear()
                     await self._is_idle.wait()
+                if self.pooler is not None:
+                    await self.pooler.wait_idle()
         await self._client.shutdown()
+        await asyncio.to_thread(self._grammars.close)
         self._fail_all("the server is shutting down", is_crash=False)
 
     async def generate(
@@ -172,6 +191,8 @@ class AsyncLLM:
             QueueFullError: ``max_num_queued_reqs`` requests wait already.
             EngineDeadError: the engine is not ready, or died while the request was running.
         """
+        if self.pooler is not None:
+            raise RequestError(f"{self.config.model} makes vectors or scores and generates nothing")
         if request_id in self._mailboxes:
             raise RequestError(f"request id {request_id!r} is in use", param="request_id")
         mailbox = self._mailboxes[request_id] = OutputMailbox()
@@ -189,6 +210,30 @@ class AsyncLLM:
             self._drop(request_id)
             if not self._mailboxes:
                 self._is_idle.set()
+
+    async def encode(
+        self,
+        prompts: Sequence[PoolingPrompt],
+        pooling_params: PoolingParams,
+        request_id: str,
+        *,
+        timings: Sequence[RequestTiming] | None = None,
+    ) -> list[PoolingRequestOutput]:
+        """Make a vector or a score of each prompt; they are computed together.
+
+        Cancelling the task drops what was not computed yet.
+
+        Args:
+            timings: one a prompt, filled while the requests advance, for those who watch them.
+
+        Raises:
+            RequestError: the model generates, or a prompt or a parameter is wrong.
+            QueueFullError: ``max_num_queued_reqs`` requests wait already.
+            EngineDeadError: the engine is not ready, or died while the request was running.
+        """
+        if self.pooler is None:
+            raise RequestError(f"{self.config.model} generates text and makes no vectors")
+        return await self.pooler.encode(prompts, pooling_params, request_id, timings)
 
     async def abort(self, request_id: str) -> None:
         """Drop a request; whoever reads its outputs gets a last one with the finish reason ``abort``."""
@@ -265,26 +310,35 @@ class AsyncLLM:
                 prompt, params, request_id, priority=priority, cache_salt=cache_salt, lora_request=lora_request
             )
 
+        if params.structured_outputs is not None:
+            built = await asyncio.to_thread(build)
+            await asyncio.to_thread(self._grammars.check, built.sequences[0].grammar)
+            return built
         if isinstance(prompt, str) and len(prompt) > _LONG_PROMPT_CHARS:
             return await asyncio.to_thread(build)  # so that others' tokens keep flowing meanwhile
         return build()
 
     def _submit(self, built: BuiltRequest, timing: RequestTiming | None) -> None:
-        if self.state != "ready":
-            raise EngineDeadError(self.cause)
-        self._check_queue(len(built.sequences))
+        self._admit(len(built.sequences))
         self._processor.add(built, timing)
         self._client.send(AddRequests(built.sequences))
+
+    def _admit(self, num_new: int) -> None:
+        """Raise unless the engine takes so many new sequences now."""
+        if self.state != "ready":
+            raise EngineDeadError(self.cause)
+        self._check_queue(num_new)
 
     def _check_queue(self, num_new: int) -> None:
         limit = self.config.max_num_queued_reqs
         if limit is None:
             return
         if num_new > self.config.max_num_seqs + limit:
+            what, param = ("n", "n") if self.pooler is None else ("number of texts", "prompt")
             raise RequestError(
-                f"n={num_new} is more than this engine ever holds at a time: {self.config.max_num_seqs} running "
+                f"{what}={num_new} is more than this engine ever holds at a time: {self.config.max_num_seqs} running "
                 f"(max_num_seqs) and {limit} waiting (max_num_queued_reqs)",
-                param="n",
+                param=param,
             )
         is_over_capacity = self.num_unfinished + num_new > self.config.max_num_seqs + limit
         num_waiting = self.stats.num_waiting
@@ -317,7 +371,12 @@ class AsyncLLM:
             mailbox = self._mailboxes.get(output.request_id)
             if mailbox is not None:
                 mailbox.put(output)
+        for request_id, cause in processed.failures:
+            if (mailbox := self._mailboxes.get(request_id)) is not None:
+                mailbox.fail(RequestError(cause, param="structured_outputs"))
         self._abort_in_engine(processed.aborts)
+        if self.pooler is not None:
+            self.pooler.take(step)
 
     def _fail_all(self, cause: str, *, is_crash: bool = True) -> None:
         """End every request with an error; the engine and all that it held are gone."""
@@ -325,6 +384,8 @@ class AsyncLLM:
             self._processor.abort(request_id)
         for mailbox in self._mailboxes.values():
             mailbox.fail(EngineDeadError(f"the engine ended while the request was running: {cause}"))
+        if self.pooler is not None:
+            self.pooler.fail(EngineDeadError(f"the engine ended while the request was running: {cause}"))
         if self._adapter_load is not None and not self._adapter_load[1].done():
             self._adapter_load[1].set_exception(
                 EngineDeadError(f"the engine ended while it loaded the adapter: {cause}")

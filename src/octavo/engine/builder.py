@@ -15,9 +15,12 @@ from octavo.engine.core import EngineCore
 from octavo.engine.kv_cache import KVCacheManager
 from octavo.engine.lora.adapters import Adapters
 from octavo.engine.messages import EngineReady
+from octavo.engine.model_files import read_tokenizer
 from octavo.engine.profiling import run_largest_steps
 from octavo.engine.runner import Runner
 from octavo.engine.scheduler import Scheduler
+from octavo.engine.structured.compiler import GrammarCompiler
+from octavo.engine.structured.vocabulary import grammar_vocabulary
 from octavo.errors import ConfigError, OctavoError
 from octavo.kernels.cpu import default_num_threads, has_native, load_native, native_status
 from octavo.models.loading import load_model, weight_bytes
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from octavo.models.layers.decoder import CausalLM
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_KV_CACHE_DTYPES = {**_DTYPES, "int8": torch.int8}
 logger = logging.getLogger(__name__)
 
 
@@ -64,12 +68,15 @@ def build_engine(
     device = choose_device(config.device)
     dtype = choose_dtype(config.dtype, model_config.dtype, device)
     if device.type == "cpu":
-        _prepare_cpu(config.cpu_threads)
+        prepare_cpu(config.cpu_threads)
     formats = choose_formats(config.quantization, model_config.quantization)
     num_weight_bytes = weight_bytes(model_config, dtype=dtype, formats=formats)
-    memory.check_weights_fit(num_weight_bytes, _free_memory(device), device.type)
+    memory.check_weights_fit(num_weight_bytes, free_memory(device), device.type)
     logger.info("weights: %s, %s", format_bytes(num_weight_bytes), formats.method or "not quantized")
     is_native = device.type == "cpu" and has_native()
+    if is_native:
+        # What is left to torch is small, and its threads would spin on the cores that the kernels' own threads need.
+        torch.set_num_threads(1)
     model = load_model(
         directory,
         model_config,
@@ -81,16 +88,12 @@ def build_engine(
         native=is_native,
     )
     loaded, failed = _load_adapters(config, model, device, adapters) if config.enable_lora else (None, {})
-    bytes_per_token = kv_bytes_per_token(
-        num_layers=model_config.num_hidden_layers,
-        num_kv_heads=model_config.num_key_value_heads,
-        head_dim=model_config.head_dim,
-        bytes_per_element=dtype.itemsize,
-    )
+    kv_cache_dtype = choose_kv_cache_dtype(config.kv_cache_dtype, dtype, model_config)
+    bytes_per_token = kv_cache_bytes_per_token(model_config, kv_cache_dtype)
     if device.type == "cuda":
-        budget = _profile_cuda(config, model, max_model_len, device, dtype)
+        budget = _profile_cuda(config, model, max_model_len, device, kv_cache_dtype)
     else:
-        budget = memory.cpu_kv_cache_budget(config, _free_memory(device))
+        budget = memory.cpu_kv_cache_budget(config, free_memory(device))
     num_blocks = memory.num_kv_blocks(
         budget, config=config, max_model_len=max_model_len, bytes_per_token=bytes_per_token
     )
@@ -100,7 +103,7 @@ def build_engine(
         num_blocks,
         config.block_size,
         device,
-        str(dtype).removeprefix("torch."),
+        _name(kv_cache_dtype),
     )
     runner = Runner(
         model,
@@ -109,7 +112,7 @@ def build_engine(
         max_num_seqs=config.max_num_seqs,
         max_model_len=max_model_len,
         device=device,
-        dtype=dtype,
+        dtype=kv_cache_dtype,
         adapters=loaded,
     )
     kv_cache = KVCacheManager(num_blocks, config.block_size, enable_prefix_caching=config.enable_prefix_caching)
@@ -125,11 +128,13 @@ def build_engine(
         block_size=config.block_size,
         max_model_len=max_model_len,
         device=str(device),
-        dtype=str(dtype).removeprefix("torch."),
+        dtype=_name(dtype),
+        kv_cache_dtype=_name(kv_cache_dtype),
         quantization=formats.method,
         failed_adapters=failed,
     )
-    return BuiltEngine(EngineCore(scheduler, runner, model_config, loaded), ready)
+    grammars = GrammarCompiler(lambda: grammar_vocabulary(read_tokenizer(config, directory), model_config.vocab_size))
+    return BuiltEngine(EngineCore(scheduler, runner, model_config, grammars, loaded), ready)
 
 
 def _load_adapters(
@@ -141,7 +146,7 @@ def _load_adapters(
         device=device,
         max_rank=config.max_lora_rank,
         max_adapters=config.max_cpu_loras,
-        free_memory=lambda: _free_memory(device),
+        free_memory=lambda: free_memory(device),
     )
     failed: dict[int, str] = {}
     for request in requests:
@@ -175,7 +180,36 @@ def choose_dtype(name: str, checkpoint_dtype: str, device: torch.device) -> torc
     return _DTYPES[name]
 
 
-def _prepare_cpu(num_threads: int | None) -> None:
+def choose_kv_cache_dtype(name: str, dtype: torch.dtype, config: ModelConfig) -> torch.dtype:
+    """Return the dtype for a ``kv_cache_dtype`` setting; ``auto`` is that of the weights.
+
+    Raises:
+        ConfigError: the model cannot have such a cache.
+    """
+    if name == "int8" and config.latent_attention is not None:
+        raise ConfigError(
+            "kv_cache_dtype=int8 is not supported with latent attention, whose cache is small already. Leave it out."
+        )
+    return dtype if name == "auto" else _KV_CACHE_DTYPES[name]
+
+
+def kv_cache_bytes_per_token(config: ModelConfig, dtype: torch.dtype) -> int:
+    """Return the bytes that a token takes in a KV cache of such a type."""
+    return kv_bytes_per_token(
+        num_layers=config.num_hidden_layers,
+        num_kv_heads=config.num_key_value_heads,
+        head_dim=config.head_dim,
+        bytes_per_element=dtype.itemsize,
+        bytes_per_scale=torch.float32.itemsize if dtype is torch.int8 else 0,
+        num_parts=config.cached_parts,
+    )
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def prepare_cpu(num_threads: int | None) -> None:
     """Give torch and the native kernels their threads; say so if there are no native kernels."""
     if num_threads is not None:
         torch.set_num_threads(num_threads)
@@ -191,7 +225,8 @@ def _prepare_cpu(num_threads: int | None) -> None:
         )
 
 
-def _free_memory(device: torch.device) -> int:
+def free_memory(device: torch.device) -> int:
+    """Return the bytes that can still be allocated on a device."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return memory.available_host_memory()

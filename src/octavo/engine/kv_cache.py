@@ -87,7 +87,7 @@ class KVCacheManager:
         request.next_publication = 0
 
     def _cached_prefix(self, request: Request) -> list[int]:
-        if not self.enable_prefix_caching:
+        if not self.enable_prefix_caching or request.num_unscored_tokens:
             return []
         hits = []
         max_hits = (len(request.token_ids) - 1) // self.block_size

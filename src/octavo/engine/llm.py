@@ -9,15 +9,29 @@ from typing import Any, cast
 
 from octavo.config import EngineConfig
 from octavo.config.sources import make_engine_config
+from octavo.engine.beam_search import (
+    Beam,
+    BeamSearch,
+    BeamSearchOutput,
+    BeamSearchParams,
+    BeamSearchSequence,
+    likely_tokens,
+)
 from octavo.engine.generation_config import GenerationDefaults
 from octavo.engine.lora.request import LoRARequest
 from octavo.engine.model_files import read_model_files
 from octavo.engine.output_processor import OutputProcessor
 from octavo.engine.outputs import RequestOutput
+from octavo.engine.pooling.core import PoolingCore
+from octavo.engine.pooling.offline import OfflinePooler
+from octavo.engine.pooling.outputs import EmbeddingRequestOutput, PoolingRequestOutput, ScoringRequestOutput
+from octavo.engine.pooling.params import PoolingParams
+from octavo.engine.pooling.request_builder import PoolingPrompt, PoolingRequestBuilder
 from octavo.engine.progress import GenerationProgress
 from octavo.engine.request_builder import Prompt, RequestBuilder
 from octavo.engine.sampling_params import RequestOutputKind, SamplingParams
 from octavo.errors import RequestError
+from octavo.models.config import ModelConfig
 from octavo.text import ChatTemplate, load_chat_template
 
 Messages = Sequence[Mapping[str, Any]]
@@ -43,9 +57,9 @@ class LLM:
             config["model"] = model
         self.config: EngineConfig = make_engine_config(**config)
         files = read_model_files(self.config)
-        from octavo.engine.builder import build_engine  # loads torch: only once the settings are known to be right
+        from octavo.engine.any_core import build_any_engine  # loads torch: only once the settings are known to be right
 
-        self.model_config = files.model_config
+        self._kind = files.kind
         self.max_model_len = files.max_model_len
         self._tokenizer = files.tokenizer
         self._defaults = GenerationDefaults.from_directory(files.directory)
@@ -54,7 +68,11 @@ class LLM:
             self._chat_template = files.tokenizer.make_chat_template(
                 load_chat_template(chat_template), origin="chat_template"
             )
-        self._core = build_engine(self.config, files.directory, files.model_config, files.max_model_len).core
+        self._core = build_any_engine(self.config, files.directory, files.kind, files.max_model_len).core
+        self._pooler: OfflinePooler | None = None
+        if isinstance(self._core, PoolingCore):
+            pooling_builder = PoolingRequestBuilder(files.tokenizer, files.kind, max_model_len=files.max_model_len)
+            self._pooler = OfflinePooler(self._core, pooling_builder)
         self._builder = RequestBuilder(
             files.tokenizer,
             vocab_size=files.model_config.vocab_size,
@@ -94,6 +112,9 @@ class LLM:
             RequestError: a prompt or a parameter is wrong; then nothing has been computed.
             ModelError, ConfigError: an adapter cannot be loaded.
         """
+        core = self._core
+        if isinstance(core, PoolingCore):
+            raise RequestError(f"{self.config.model} makes vectors or scores: use embed(), encode() or score()")
         prompt_list = _as_list(prompts)
         if sampling_params is None:
             sampling_params = self._defaults.sampling_params()
@@ -111,7 +132,7 @@ class LLM:
             built.append(self._builder.build(prompt, params, request_id, priority=value, lora_request=adapter))
         for adapter in adapters:
             if adapter is not None:
-                self._core.load_adapter(adapter)
+                core.load_adapter(adapter)
 
         processor = OutputProcessor(self._tokenizer)
         for request in built:
@@ -120,20 +141,22 @@ class LLM:
         try:
             for request in built:
                 for sequence in request.sequences:
-                    self._core.add(sequence)
+                    core.add(sequence)
             with GenerationProgress(len(built), enabled=use_tqdm) as progress:
                 while processor.num_unfinished:
                     started_at = time.monotonic()
-                    step = self._core.step()
+                    step = core.step()
                     processed = processor.process(step.updates, step.events, started_at=started_at)
-                    self._core.abort(processed.aborts)
+                    core.abort(processed.aborts)
+                    if processed.failures:
+                        raise RequestError(processed.failures[0][1], param="structured_outputs")
                     finished.update((output.request_id, output) for output in processed.outputs if output.finished)
                     progress.update(len(finished), sum(len(update.token_ids) for update in step.updates))
         except BaseException:
-            self._core.reset_prefix_cache()  # a step that was cut off has promised blocks that it never computed
+            core.reset_prefix_cache()  # a step that was cut off has promised blocks that it never computed
             raise
         finally:  # also when interrupted: the engine must be empty for the next call
-            self._core.abort(sequence.request_id for request in built for sequence in request.sequences)
+            core.abort(sequence.request_id for request in built for sequence in request.sequences)
         return [finished[request.request_id] for request in built]
 
     def chat(
@@ -182,9 +205,110 @@ class LLM:
             prompts.append({"prompt": text, "prompt_token_ids": token_ids})
         return self.generate(prompts, sampling_params, use_tqdm=use_tqdm, lora_request=lora_request)
 
+    def beam_search(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        params: BeamSearchParams,
+        *,
+        lora_request: LoRARequest | Sequence[LoRARequest | None] | None = None,
+    ) -> list[BeamSearchOutput]:
+        """Find the most likely continuations of one or many prompts.
+
+        Args:
+            lora_request: as for ``generate``.
+
+        Returns:
+            One output a prompt, in the order of the prompts, each with its best sequences, the best one first.
+
+        Raises:
+            RequestError: a prompt is wrong.
+            ModelError, ConfigError: an adapter cannot be loaded.
+        """
+        token_ids = [self._builder.tokenize(prompt)[1] for prompt in _as_list(prompts)]
+        eos_token_ids = self._tokenizer.eos_token_ids
+        searches = [BeamSearch(params, eos_token_ids, self.max_model_len - len(prompt)) for prompt in token_ids]
+        pairs = list(zip(token_ids, searches, strict=True))
+        adapters = _adapter_for_each(lora_request, len(pairs))
+        while active := [pair for pair in zip(pairs, adapters, strict=True) if not pair[0][1].is_done]:
+            beams: list[Prompt] = [
+                {"prompt_token_ids": [*prompt, *beam.token_ids]}
+                for (prompt, search), _ in active
+                for beam in search.beams
+            ]
+            adapter_of_beam = [adapter for (_, search), adapter in active for _ in search.beams]
+            outputs = iter(self.generate(beams, searches[0].step_params, use_tqdm=False, lora_request=adapter_of_beam))
+            for (_, search), _ in active:
+                search.extend([likely_tokens(next(outputs)) for _ in search.beams])
+        return [BeamSearchOutput([self._sequence(prompt, beam) for beam in search.best()]) for prompt, search in pairs]
+
+    def _sequence(self, prompt: list[int], beam: Beam) -> BeamSearchSequence:
+        tokens = [*prompt, *beam.token_ids]
+        return BeamSearchSequence(tokens, self._tokenizer.decode(tokens), beam.logprob, beam.finish_reason)
+
+    def embed(
+        self,
+        prompts: PoolingPrompt | Sequence[PoolingPrompt],
+        *,
+        pooling_params: PoolingParams | None = None,
+        use_tqdm: bool = True,
+    ) -> list[EmbeddingRequestOutput]:
+        """Return the vector of each text.
+
+        Args:
+            prompts: texts, or ``{"prompt_token_ids": [...]}``; a single one counts as a list of one.
+
+        Raises:
+            RequestError: the model makes no vectors, or a prompt or a parameter is wrong; then nothing is computed.
+        """
+        return self._require_pooler().embed(prompts, pooling_params, use_tqdm=use_tqdm)
+
+    def encode(
+        self,
+        prompts: PoolingPrompt | Sequence[PoolingPrompt],
+        pooling_params: PoolingParams | None = None,
+        *,
+        use_tqdm: bool = True,
+    ) -> list[PoolingRequestOutput]:
+        """Return what the model gives for each text or pair, as float32 arrays; errors as in ``embed``."""
+        return self._require_pooler().encode(prompts, pooling_params, use_tqdm=use_tqdm)
+
+    def score(
+        self,
+        text_1: str | Sequence[str],
+        text_2: str | Sequence[str],
+        *,
+        pooling_params: PoolingParams | None = None,
+        use_tqdm: bool = True,
+    ) -> list[ScoringRequestOutput]:
+        """Return how well texts fit: by a cross-encoder, or by the cosine of two vectors; errors as in ``embed``.
+
+        Args:
+            text_1: one text for all of ``text_2``, or one for each.
+        """
+        return self._require_pooler().score(text_1, text_2, pooling_params, use_tqdm=use_tqdm)
+
+    @property
+    def model_config(self) -> ModelConfig:
+        """The shape of the decoder.
+
+        Raises:
+            RequestError: the model is an encoder.
+        """
+        if not isinstance(self._kind.config, ModelConfig):
+            raise RequestError(f"{self.config.model} is an encoder")
+        return self._kind.config
+
     def reset_prefix_cache(self) -> None:
         """Forget all cached prefixes."""
         self._core.reset_prefix_cache()
+
+    def _require_pooler(self) -> OfflinePooler:
+        if self._pooler is None:
+            raise RequestError(
+                f"{self.config.model} generates text: use generate() or chat(), or make vectors with "
+                'LLM(..., runner="pooling")'
+            )
+        return self._pooler
 
     def _require_chat_template(self) -> ChatTemplate:
         if self._chat_template is None:

@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from octavo.engine.lora.request import LoRARequest
+from octavo.engine.pooling.messages import AddPoolingRequests, PooledVector
 from octavo.engine.sampling_params import SamplingParams
 
 
@@ -16,10 +17,13 @@ class EngineRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
     Attributes:
         request_id: unique among the requests that the engine holds.
         max_tokens: output tokens at most; already bounded by the model's length.
+        bad_word_ids: token ids of each of the ``bad_words``.
         eos_token_ids: the model's end-of-sequence ids, as the client's tokenizer and generation config name them.
         seed: always set: the client draws one where the user gave none.
         priority: lower is served first under the priority policy.
         cache_salt: requests share cached prefixes only with requests of the same salt.
+        grammar: what the output must match, as llguidance writes grammars; empty for free text. It stands in place of
+            ``sampling_params.structured_outputs``, which is not sent.
         lora_id: number of the LoRA adapter; 0 is none.
     """
 
@@ -31,6 +35,8 @@ class EngineRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
     seed: int
     priority: int = 0
     cache_salt: str = ""
+    grammar: str = ""
+    bad_word_ids: list[list[int]] = []
     lora_id: int = 0
 
 
@@ -86,11 +92,13 @@ class Shutdown(msgspec.Struct, tag="shutdown"):
     """End the engine process, now."""
 
 
-ClientMessage = AddRequests | AbortRequests | ResetPrefixCache | LoadAdapter | UnloadAdapter | Shutdown
+ClientMessage = (
+    AddRequests | AddPoolingRequests | AbortRequests | ResetPrefixCache | LoadAdapter | UnloadAdapter | Shutdown
+)
 
 
 class TokenLogprobs(msgspec.Struct, array_like=True):
-    """Log-probabilities of one position: the sampled token first, then the most likely ones.
+    """Log-probabilities of one position: the sampled (or the prompt's) token first, then the most likely ones.
 
     Attributes:
         rank: rank of the sampled token, 1 for the most likely; the others have ranks 1, 2, ….
@@ -105,9 +113,11 @@ class SequenceUpdate(msgspec.Struct, array_like=True, omit_defaults=True):
     """What one step did to one sequence.
 
     Attributes:
-        finish_reason: ``stop``, ``length`` or ``abort`` with the last update, else None.
+        finish_reason: ``stop``, ``length``, ``abort`` or ``error`` with the last update, else None.
         stop_token_id: the stop token of the request that ended it (None for an end-of-sequence id).
         num_cached_tokens: prompt tokens taken from the prefix cache.
+        error: why the sequence ended with ``error``: its grammar is wrong or has become too complex.
+        prompt_logprobs: of the tokens of the prompt but the first, with the first update, if they were asked for.
     """
 
     request_id: str
@@ -116,6 +126,8 @@ class SequenceUpdate(msgspec.Struct, array_like=True, omit_defaults=True):
     stop_token_id: int | None = None
     logprobs: list[TokenLogprobs] | None = None
     num_cached_tokens: int = 0
+    error: str = ""
+    prompt_logprobs: list[TokenLogprobs] | None = None
 
 
 class EngineStats(msgspec.Struct, array_like=True):
@@ -151,6 +163,7 @@ class StepOutput(msgspec.Struct, tag="step", omit_defaults=True):
     Attributes:
         num_tokens: tokens that the step computed; 0 if there was nothing to compute.
         started_at, ended_at: monotonic seconds, which all processes of a machine share; 0 if nobody looked at a clock.
+        pooled: of an engine that makes vectors: the results of the step.
     """
 
     updates: list[SequenceUpdate]
@@ -159,6 +172,7 @@ class StepOutput(msgspec.Struct, tag="step", omit_defaults=True):
     num_tokens: int = 0
     started_at: float = 0.0
     ended_at: float = 0.0
+    pooled: list[PooledVector] = []
 
 
 class EngineReady(msgspec.Struct, tag="ready", omit_defaults=True):
@@ -174,6 +188,7 @@ class EngineReady(msgspec.Struct, tag="ready", omit_defaults=True):
     max_model_len: int
     device: str
     dtype: str
+    kv_cache_dtype: str
     quantization: str | None = None
     load_seconds: float = 0.0
     failed_adapters: dict[int, str] = {}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 from octavo.engine.outputs import CompletionOutput, FinishReason, Logprob, RequestOutput
 from octavo.engine.sampling_params import RequestOutputKind
 from octavo.observe.request_timing import EventKind, RequestTiming, SequenceEvent
-from octavo.text import TextStream
+from octavo.text import TextDelta, TextStream
 
 if TYPE_CHECKING:
     from octavo.engine.messages import SequenceUpdate, StepEvents, TokenLogprobs
@@ -29,11 +29,13 @@ class ProcessedUpdates:
 
     Attributes:
         outputs: one output a request that has something to say.
-        aborts: engine requests to drop, because a stop string ended them.
+        aborts: engine requests to drop, because a stop string ended them or their request failed.
+        failures: ``(request id, why)`` of requests that ended with an error; they are forgotten.
     """
 
     outputs: list[RequestOutput] = field(default_factory=list)
     aborts: list[str] = field(default_factory=list)
+    failures: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class _Sequence:
             skip_special_tokens=params.skip_special_tokens,
             min_tokens=params.min_tokens,
         )
+        self.has_text = params.detokenize
         with_logprobs = params.logprobs is not None
         self.output = CompletionOutput(
             index=index,
@@ -75,6 +78,12 @@ class _Sequence:
             cumulative_logprob=0.0 if with_logprobs else None,
             logprobs=[] if with_logprobs else None,
         )
+
+    def push(self, token_ids: list[int], *, finished: bool) -> TextDelta:
+        """Take the next visible tokens and return what they add to the text."""
+        if not self.has_text:
+            return TextDelta("", None, len(token_ids))
+        return self.stream.push(token_ids, finished=finished)
 
     def take_output(self, kind: RequestOutputKind) -> CompletionOutput:
         """Return the output for the user: a copy of everything so far, or what is new and then forgotten."""
@@ -108,6 +117,7 @@ class _Request:
         self.built = built
         self.timing = timing
         self.num_cached_tokens = 0
+        self.prompt_logprobs: list[dict[int, Logprob] | None] | None = None
         timing.num_prompt_tokens = len(built.prompt_token_ids)
         timing.n = len(built.sequences)
         timing.max_tokens = built.sequences[0].max_tokens
@@ -177,6 +187,9 @@ class OutputProcessor:
             sequence = self._sequences.get(update.request_id)
             if sequence is None:
                 continue
+            if update.finish_reason == "error":
+                self._fail(sequence.request, update, processed)
+                continue
             if update.token_ids:
                 if sequence.last_token_at is not None:
                     num_by_last_token[sequence.last_token_at] += 1
@@ -193,7 +206,9 @@ class OutputProcessor:
             for last_token_at, times in num_by_last_token.items():
                 self._metrics.inter_token_latency.observe(now - last_token_at, times)
         for request_id, sequences in changed.items():
-            request = self._requests[request_id]
+            request = self._requests.get(request_id)
+            if request is None:
+                continue  # another of its sequences failed in this step
             if request.is_finished:
                 self._end(request, now, sequences[-1].output.finish_reason)
             elif request.built.params.output_kind is RequestOutputKind.FINAL_ONLY:
@@ -221,13 +236,22 @@ class OutputProcessor:
         """Return the ids of the unfinished requests."""
         return list(self._requests)
 
+    def _fail(self, request: _Request, update: SequenceUpdate, processed: ProcessedUpdates) -> None:
+        """Forget a request of which one sequence cannot go on."""
+        dropped = self.abort(request.built.request_id)
+        if dropped is not None:
+            processed.aborts += [engine_id for engine_id in dropped.engine_ids if engine_id != update.request_id]
+            processed.failures.append((request.built.request_id, update.error))
+
     def _extend(self, sequence: _Sequence, update: SequenceUpdate) -> None:
         output = sequence.output
         request = sequence.request
         request.num_cached_tokens = max(request.num_cached_tokens, update.num_cached_tokens)
+        if update.prompt_logprobs is not None:
+            request.prompt_logprobs = [None, *map(self._logprobs, update.prompt_logprobs)]
         hides_last = update.finish_reason == "stop" and not request.built.params.include_stop_str_in_output
         visible = update.token_ids[:-1] if hides_last else update.token_ids
-        delta = sequence.stream.push(visible, finished=update.finish_reason is not None)
+        delta = sequence.push(visible, finished=update.finish_reason is not None)
         num_used = len(update.token_ids) if delta.stop_string is None else delta.num_tokens_used
         output.text += delta.text
         output.token_ids += update.token_ids[:num_used]
@@ -303,4 +327,5 @@ def _request_output(request: _Request, changed: list[_Sequence]) -> RequestOutpu
         num_cached_tokens=request.num_cached_tokens,
         is_delta=is_delta,
         timing=request.timing if request.is_finished else None,
+        prompt_logprobs=request.prompt_logprobs,
     )

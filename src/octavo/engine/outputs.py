@@ -51,6 +51,7 @@ class RequestOutput:
 
     Attributes:
         prompt: the prompt's text; None if it was given as token ids.
+        prompt_logprobs: for each token of the prompt what ``logprobs`` is for an output's; None for the first.
         num_cached_tokens: prompt tokens that the prefix cache already held.
         is_delta: whether ``outputs`` carry only what is new since the last output.
         timing: when the request was where; with the last output alone.
@@ -64,3 +65,4 @@ class RequestOutput:
     num_cached_tokens: int = 0
     is_delta: bool = False
     timing: RequestTiming | None = None
+    prompt_logprobs: list[dict[int, Logprob] | None] | None = None

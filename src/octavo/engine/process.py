@@ -33,12 +33,13 @@ from octavo.engine.messages import (
     StepOutput,
     UnloadAdapter,
 )
+from octavo.engine.pooling.messages import AddPoolingRequests
 from octavo.errors import OctavoError
-from octavo.models.config import ModelConfig
+from octavo.models.pooling_files import read_model_kind
 from octavo.observe.logging import set_up_logging
 
 if TYPE_CHECKING:
-    from octavo.engine.core import EngineCore
+    from octavo.engine.any_core import AnyCore
     from octavo.engine.lora.request import LoRARequest
 
 _LINGER_MS = 2000
@@ -73,20 +74,16 @@ def main() -> int:
     return 0
 
 
-def _build(launch: EngineLaunch, outbox: zmq.Socket[bytes]) -> EngineCore | None:
+def _build(launch: EngineLaunch, outbox: zmq.Socket[bytes]) -> AnyCore | None:
     """Build the engine and announce it, or announce why it cannot be built and return None."""
     started = time.monotonic()
-    from octavo.engine.builder import build_engine  # after the sockets: this import loads torch
+    from octavo.engine.any_core import build_any_engine  # after the sockets: this import loads torch
 
     directory = Path(launch.directory)
+    config = EngineConfig.model_validate_json(launch.config)
     try:
-        built = build_engine(
-            EngineConfig.model_validate_json(launch.config),
-            directory,
-            ModelConfig.from_directory(directory),
-            launch.max_model_len,
-            launch.adapters,
-        )
+        kind = read_model_kind(directory, config.runner)
+        built = build_any_engine(config, directory, kind, launch.max_model_len, launch.adapters)
     except OctavoError as error:
         _send(outbox, EngineFailed(str(error), is_user_error=True))
         return None
@@ -95,7 +92,7 @@ def _build(launch: EngineLaunch, outbox: zmq.Socket[bytes]) -> EngineCore | None
     return built.core
 
 
-def _run(core: EngineCore, inbox: zmq.Socket[bytes], outbox: zmq.Socket[bytes]) -> None:
+def _run(core: AnyCore, inbox: zmq.Socket[bytes], outbox: zmq.Socket[bytes]) -> None:
     """Alternate between taking messages and computing steps until told to shut down."""
     decoder = msgspec.msgpack.Decoder(ClientMessage)
     while True:
@@ -109,7 +106,7 @@ def _run(core: EngineCore, inbox: zmq.Socket[bytes], outbox: zmq.Socket[bytes]) 
         _send(outbox, _timed_step(core))
 
 
-def _timed_step(core: EngineCore) -> StepOutput:
+def _timed_step(core: AnyCore) -> StepOutput:
     """Compute one step and write down when: the core itself has no clock."""
     started_at = time.monotonic()
     output = core.step()
@@ -117,8 +114,8 @@ def _timed_step(core: EngineCore) -> StepOutput:
     return output
 
 
-def _handle(core: EngineCore, message: ClientMessage, outbox: zmq.Socket[bytes]) -> None:
-    if isinstance(message, AddRequests):
+def _handle(core: AnyCore, message: ClientMessage, outbox: zmq.Socket[bytes]) -> None:
+    if isinstance(message, AddRequests | AddPoolingRequests):
         for request in message.requests:
             core.add(request)
     elif isinstance(message, AbortRequests):
@@ -131,7 +128,7 @@ def _handle(core: EngineCore, message: ClientMessage, outbox: zmq.Socket[bytes])
         core.unload_adapter(message.lora_id)
 
 
-def _load_adapter(core: EngineCore, adapter: LoRARequest) -> AdapterLoaded:
+def _load_adapter(core: AnyCore, adapter: LoRARequest) -> AdapterLoaded:
     try:
         core.load_adapter(adapter)
     except OctavoError as error:

@@ -1,4 +1,4 @@
-"""The progress bar of offline generation: requests done and tokens a second."""
+"""The progress bar of offline use: requests done and tokens a second."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ _REFRESH_S = 0.1
 class GenerationProgress:
     """A bar on standard error while the context is open; shows nothing if not enabled or not in a terminal."""
 
-    def __init__(self, num_requests: int, *, enabled: bool) -> None:
+    def __init__(self, num_requests: int, *, enabled: bool, title: str = "Generating") -> None:
         self._num_requests = num_requests
         self._enabled = enabled
+        self._title = title
         self._progress: Progress | None = None
         self._num_tokens = 0
         self._started = 0.0
@@ -30,7 +31,7 @@ class GenerationProgress:
 
             console = Console(stderr=True)
             self._progress = Progress(
-                TextColumn("Generating"),
+                TextColumn(self._title),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),

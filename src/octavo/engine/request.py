@@ -8,8 +8,9 @@ from array import array
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from octavo.engine.messages import EngineRequest
+    from octavo.engine.messages import EngineRequest, TokenLogprobs
     from octavo.engine.sampling_params import SamplingParams
+    from octavo.engine.structured.state import GrammarState
 
 
 class RequestStatus(enum.Enum):
@@ -34,14 +35,18 @@ class Request:
         block_ids: blocks held, in order of position.
         next_publication: number of computed tokens from which on another full block can be shared.
         row: place in the runner's buffers while running.
+        prompt_logprobs: of the prompt's tokens but the first, as far as they are computed, if they were asked for.
         num_cached_tokens: prompt tokens found in the prefix cache when the request was first admitted; -1 before that.
+        grammar: what may follow the known tokens; None for free text.
     """
 
     __slots__ = (
         "_block_hashes",
         "_hash_seed",
         "arrival",
+        "bad_word_ids",
         "block_ids",
+        "grammar",
         "lora_id",
         "max_num_tokens",
         "next_publication",
@@ -51,6 +56,7 @@ class Request:
         "num_tokens",
         "priority",
         "prompt_len",
+        "prompt_logprobs",
         "request_id",
         "row",
         "sampling_params",
@@ -78,10 +84,13 @@ class Request:
         self.arrival: int = arrival
         self.sampling_params: SamplingParams = params
         self.seed: int = message.seed
+        self.grammar: GrammarState | None = None
+        self.bad_word_ids: list[list[int]] = message.bad_word_ids
         self.lora_id: int = message.lora_id
         self.stop_token_ids: frozenset[int] = frozenset(params.stop_token_ids)
         if not params.ignore_eos:
             self.stop_token_ids |= frozenset(message.eos_token_ids)
+        self.prompt_logprobs: list[TokenLogprobs] = []
         self._hash_seed: bytes = hashlib.blake2b(
             message.cache_salt.encode() + b"\0" + hash_extra, digest_size=16
         ).digest()
@@ -91,6 +100,13 @@ class Request:
     def is_finished(self) -> bool:
         """Whether the request has ended for any reason."""
         return self.status is RequestStatus.FINISHED
+
+    @property
+    def num_unscored_tokens(self) -> int:
+        """Tokens of the prompt whose log-probabilities are still to be computed."""
+        if self.sampling_params.prompt_logprobs is None:
+            return 0
+        return self.prompt_len - 1 - len(self.prompt_logprobs)
 
     @property
     def num_output_tokens(self) -> int:

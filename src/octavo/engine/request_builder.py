@@ -13,6 +13,7 @@ import msgspec
 from octavo.engine.lora.request import LoRARequest
 from octavo.engine.messages import EngineRequest
 from octavo.engine.sampling_params import SamplingParams
+from octavo.engine.structured.grammar import write_grammar
 from octavo.errors import RequestError
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class RequestBuilder:
         self._random = random.Random(seed)
         # A tokenizer may know ids that the model can never put out.
         self._eos_token_ids = [token_id for token_id in tokenizer.eos_token_ids if token_id < vocab_size]
+        self._special_tokens = {tokenizer.token_text(token_id) for token_id in tokenizer.special_token_ids}
 
     def build(
         self,
@@ -66,11 +68,17 @@ class RequestBuilder:
         Raises:
             RequestError: the prompt is empty or too long, or a token id or value is out of range.
         """
-        text, token_ids = self._tokenize(prompt)
+        text, token_ids = self.tokenize(prompt)
+        if params.truncate_prompt_tokens is not None:
+            token_ids = self._truncate(token_ids, params.truncate_prompt_tokens)
         self._check_prompt(token_ids)
         self._check_token_ids(params.stop_token_ids, "stop_token_ids")
         self._check_token_ids(params.logit_bias or (), "logit_bias")
+        self._check_token_ids(params.allowed_token_ids or (), "allowed_token_ids")
         _check_can_be_sent(params, cache_salt)
+        structure = params.structured_outputs
+        grammar = "" if structure is None else write_grammar(structure, self._special_tokens)
+        sent_params = params if structure is None else msgspec.structs.replace(params, structured_outputs=None)
         if type(priority) is not int or abs(priority) > MAX_PRIORITY:
             raise RequestError(
                 f"priority must be an integer in [-{MAX_PRIORITY}, {MAX_PRIORITY}], not {priority!r}", param="priority"
@@ -78,23 +86,35 @@ class RequestBuilder:
         room = self._max_model_len - len(token_ids)
         max_tokens = room if params.max_tokens is None else min(params.max_tokens, room)
         seed = self._random.getrandbits(63) if params.seed is None else params.seed
+        bad_word_ids = [ids for word in params.bad_words for ids in self._ids_of_bad_word(word)]
+        # The prompt is the same for all, so one of them scores it.
+        params_of_others = sent_params
+        if params.prompt_logprobs is not None:
+            params_of_others = msgspec.structs.replace(sent_params, prompt_logprobs=None)
         sequences = [
             EngineRequest(
                 request_id=f"{request_id}/{index}",
                 prompt_token_ids=token_ids,
-                sampling_params=params,
+                sampling_params=params_of_others if index else sent_params,
                 max_tokens=max_tokens,
                 eos_token_ids=self._eos_token_ids,
                 seed=_seed_of_sequence(seed, index),
                 priority=priority,
                 cache_salt=cache_salt,
+                grammar=grammar,
+                bad_word_ids=bad_word_ids,
                 lora_id=0 if lora_request is None else lora_request.lora_int_id,
             )
             for index in range(params.n)
         ]
         return BuiltRequest(request_id, text, token_ids, params, sequences)
 
-    def _tokenize(self, prompt: Prompt) -> tuple[str | None, list[int]]:
+    def tokenize(self, prompt: Prompt) -> tuple[str | None, list[int]]:
+        """Return a prompt's text, if it was given as one, and its token ids.
+
+        Raises:
+            RequestError: it is neither a text nor a list of token ids.
+        """
         if isinstance(prompt, Mapping):
             unknown = set(prompt) - {"prompt", "prompt_token_ids"}
             if unknown or not prompt:
@@ -109,6 +129,24 @@ class RequestBuilder:
         if isinstance(prompt, str):
             return prompt, self._tokenizer.encode(prompt)
         return None, _as_token_ids(prompt)
+
+    def _truncate(self, token_ids: list[int], num_tokens: int) -> list[int]:
+        limit = self._max_model_len - 1
+        if num_tokens > limit:
+            raise RequestError(
+                f"truncate_prompt_tokens={num_tokens} leaves no room within the model's greatest length of "
+                f"{self._max_model_len} tokens: at most {limit}, or -1 for that",
+                param="truncate_prompt_tokens",
+            )
+        return token_ids[-(limit if num_tokens == -1 else num_tokens) :]
+
+    def _ids_of_bad_word(self, word: str) -> list[list[int]]:
+        """Tokenize a word as it stands at the beginning of a text and, if that is another token, behind a space."""
+        plain = self._tokenizer.encode(word.lstrip(), add_special_tokens=False)
+        behind_space = self._tokenizer.encode(" " + word.lstrip(), add_special_tokens=False)
+        # Where a space is a token of its own, the second way to write the word ends with the first.
+        ways = [plain] if behind_space[len(behind_space) - len(plain) :] == plain else [plain, behind_space]
+        return [ids for ids in ways if ids]
 
     def _check_prompt(self, token_ids: list[int]) -> None:
         if not token_ids:

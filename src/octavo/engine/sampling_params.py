@@ -1,4 +1,4 @@
-"""How the tokens of one request are chosen: vLLM's ``SamplingParams``, as far as this engine goes."""
+"""How the tokens of one request are chosen: vLLM's ``SamplingParams``."""
 
 from __future__ import annotations
 
@@ -7,11 +7,20 @@ import math
 
 import msgspec
 
+from octavo.engine.structured.params import StructuredOutputsParams
+from octavo.engine.thinking import ThinkingBudget
 from octavo.errors import RequestError
 
 MAX_LOGPROBS = 20
 MAX_NUM_SEQUENCES = 128
 _GREEDY_BELOW = 1e-5
+_FLAGS = (
+    "ignore_eos",
+    "include_stop_str_in_output",
+    "skip_special_tokens",
+    "spaces_between_special_tokens",
+    "detokenize",
+)
 
 
 class RequestOutputKind(enum.Enum):
@@ -46,9 +55,19 @@ class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):
         min_tokens: tokens to generate before an end-of-sequence, stop token or stop string may end the output.
         logprobs: number of most likely tokens whose log-probabilities are returned beside that of the sampled token,
             in [0, 20]; None means none. They are of the model's own distribution, before penalties and temperature.
+        prompt_logprobs: the same for each token of the prompt, given those before it; None means none. Such a request
+            computes its whole prompt, whatever the prefix cache holds.
         logit_bias: token id to number added to its logit, in [-100, 100].
+        allowed_token_ids: the only token ids that may be generated; None allows all.
+        bad_words: texts whose tokens must not be generated one after the other.
+        detokenize: whether there is text at all; stop strings need it.
         skip_special_tokens: leave special tokens out of the text.
+        spaces_between_special_tokens: accepted as vLLM does; this tokenizer puts no spaces there by itself.
+        truncate_prompt_tokens: use only this many tokens from the end of the prompt; -1 means as many as leave room for
+            one more within the model's length.
         output_kind: cumulative, delta or final-only outputs.
+        structured_outputs: the form that the output must have (a JSON Schema, say); None for free text.
+        thinking: bound on how long the model may think; None for no bound.
 
     Raises:
         RequestError: a value is out of range; ``param`` names the field.
@@ -69,10 +88,18 @@ class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):
     max_tokens: int | None = 16
     min_tokens: int = 0
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
     logit_bias: dict[int, float] | None = None
+    allowed_token_ids: list[int] | None = None
+    bad_words: list[str] = []
+    detokenize: bool = True
     include_stop_str_in_output: bool = False
     skip_special_tokens: bool = True
+    spaces_between_special_tokens: bool = True
+    truncate_prompt_tokens: int | None = None
     output_kind: RequestOutputKind = RequestOutputKind.CUMULATIVE
+    structured_outputs: StructuredOutputsParams | None = None
+    thinking: ThinkingBudget | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):
@@ -115,10 +142,19 @@ class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):
                 )
         if self.seed is not None:
             _check_range("seed", self.seed, -(2**63), 2**64 - 1)
-        if self.logprobs is not None:
-            _check_range("logprobs", self.logprobs, 0, MAX_LOGPROBS)
+        for name in ("logprobs", "prompt_logprobs"):
+            if getattr(self, name) is not None:
+                _check_range(name, getattr(self, name), 0, MAX_LOGPROBS)
+        if self.truncate_prompt_tokens not in (None, -1):
+            _check_range("truncate_prompt_tokens", self.truncate_prompt_tokens, 1, math.inf, note=" (or -1)")
         if not all(self.stop_strings):
             raise RequestError("stop must not contain an empty string", param="stop")
+        if self.stop and not self.detokenize:
+            raise RequestError("stop strings are found in text: detokenize must not be false with them", param="stop")
+        if not all(word.strip() for word in self.bad_words):
+            raise RequestError("bad_words must not contain an empty string", param="bad_words")
+        if self.allowed_token_ids is not None and not self.allowed_token_ids:
+            raise RequestError("allowed_token_ids must name at least one token", param="allowed_token_ids")
         for token_id, bias in (self.logit_bias or {}).items():
             if not (-100 <= bias <= 100):
                 raise RequestError(
@@ -131,7 +167,18 @@ class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):
         _check_type("stop_token_ids", _is_list_of(ids, int), "a list of token ids", ids)
         is_bias = bias is None or (isinstance(bias, dict) and _is_list_of([*bias.values()], (int, float)))
         _check_type("logit_bias", is_bias, "a mapping of token ids to numbers", bias)
-        for name in ("ignore_eos", "include_stop_str_in_output", "skip_special_tokens"):
+        structure = self.structured_outputs
+        is_structure = structure is None or isinstance(structure, StructuredOutputsParams)
+        _check_type("structured_outputs", is_structure, "StructuredOutputsParams", structure)
+        if structure is not None and self.ignore_eos:
+            raise RequestError(
+                "ignore_eos does not go with structured outputs: they end where their form is complete",
+                param="ignore_eos",
+            )
+        _check_type("bad_words", _is_list_of(self.bad_words, str), "a list of strings", self.bad_words)
+        allowed = self.allowed_token_ids
+        _check_type("allowed_token_ids", allowed is None or _is_list_of(allowed, int), "a list of token ids", allowed)
+        for name in _FLAGS:
             value = getattr(self, name)
             _check_type(name, isinstance(value, bool), "true or false", value)
 

@@ -12,13 +12,16 @@ A plan may be made before the results of earlier plans are committed: tokens tha
 from __future__ import annotations
 
 from bisect import insort
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from octavo.engine.kv_cache import KVCacheManager
 from octavo.engine.messages import EngineStats, SequenceUpdate, StepEvents
 from octavo.engine.request import Request, RequestStatus
 from octavo.engine.step import Admission, StepPlan, StepResult
 from octavo.engine.waiting_queue import create_waiting_queue
+
+if TYPE_CHECKING:
+    from octavo.engine.structured.state import GrammarState
 
 
 class Scheduler:
@@ -49,6 +52,7 @@ class Scheduler:
         self.waiting = create_waiting_queue(policy)
         self._free_rows = list(range(max_num_seqs - 1, -1, -1))
         self._in_prefill: list[Request] = []  # running, with known tokens that no plan has computed
+        self._forced: list[tuple[Request, int]] = []  # with tokens, from an index on, that no step has sampled
         self._num_preemptions = 0
         self._num_steps = 0
 
@@ -79,9 +83,12 @@ class Scheduler:
     def schedule(self) -> StepPlan:
         """Plan one step; a plan without rows means that there is nothing to compute now."""
         plan = StepPlan()
+        forced, self._forced = self._forced, []
         in_prefill = [(request, request.num_computed_tokens) for request in self._in_prefill]
         budget, preempted = self._schedule_running(plan, self.max_num_batched_tokens)
         admitted = [] if preempted else self._admit_waiting(plan, budget)
+        # What was preempted meanwhile takes its tokens along when it is admitted again.
+        plan.forced_tokens = [(r.row, start, r.token_ids[start:]) for r, start in forced if r.row >= 0]
         if in_prefill or admitted or preempted:
             plan.events = self._events(in_prefill, admitted, preempted)
         self._num_steps += bool(plan.rows)
@@ -89,6 +96,10 @@ class Scheduler:
 
     def commit(self, plan: StepPlan, result: StepResult) -> list[SequenceUpdate]:
         """Append what a step sampled, end the requests that are done, and say what happened to each."""
+        for index, request, scores in zip(
+            plan.prompt_scores, plan.scored_requests, result.prompt_logprobs, strict=True
+        ):  # computed again after a preemption, the first of them are known
+            request.prompt_logprobs += scores[len(request.prompt_logprobs) - plan.starts[index] :]
         updates: list[SequenceUpdate] = []
         any_finished = False
         all_logprobs = result.logprobs
@@ -100,14 +111,19 @@ class Scheduler:
             update = SequenceUpdate(request.request_id, [token_id])
             if len(token_ids) == request.prompt_len + 1:
                 update.num_cached_tokens = request.num_cached_tokens
+                if request.sampling_params.prompt_logprobs is not None:
+                    update.prompt_logprobs = request.prompt_logprobs
             if all_logprobs is not None and (logprobs := all_logprobs[index]) is not None:
                 update.logprobs = [logprobs]
-            if token_id in request.stop_token_ids and request.num_output_tokens >= request.sampling_params.min_tokens:
+            if token_id in request.stop_token_ids and _may_end(request):
                 update.finish_reason = "stop"
                 if token_id in request.sampling_params.stop_token_ids:
                     update.stop_token_id = token_id
             elif len(token_ids) >= request.max_num_tokens:
                 update.finish_reason = "length"
+            grammar = request.grammar
+            if grammar is not None and (update.finish_reason is None or grammar.error):
+                self._follow_grammar(request, grammar, update)
             if update.finish_reason is not None:
                 any_finished = True
                 if request.status is RequestStatus.WAITING:  # preempted while its last token was in flight
@@ -145,6 +161,8 @@ class Scheduler:
             count = request.num_tokens - start
             if count <= 0 or request.num_tokens >= request.max_num_tokens:
                 continue  # everything is computed, or its last token is being sampled
+            if request.grammar is not None and request.num_tokens > len(request.token_ids):
+                continue  # what its grammar allows next depends on the token that is being sampled
             if count > budget:
                 count = budget
             if start + count > len(request.block_ids) * block_size:
@@ -194,6 +212,7 @@ class Scheduler:
                     sampling_params=request.sampling_params,
                     seed=request.seed,
                     stop_token_ids=request.stop_token_ids,
+                    bad_word_ids=request.bad_word_ids,
                     lora_id=request.lora_id,
                 )
             )
@@ -211,7 +230,12 @@ class Scheduler:
         if end == request.num_tokens:
             plan.samples.append(len(plan.rows))
             plan.sampled_requests.append(request)
+            if request.grammar is not None:
+                plan.grammars.append((len(plan.samples) - 1, request.grammar))
             request.num_tokens += 1
+        if request.num_unscored_tokens and start < request.prompt_len - 1:
+            plan.prompt_scores.append(len(plan.rows))
+            plan.scored_requests.append(request)
         plan.rows.append(request.row)
         plan.starts.append(start)
         plan.counts.append(count)
@@ -240,6 +264,34 @@ class Scheduler:
                 self._in_prefill.append(request)
         return events
 
+    def _follow_grammar(self, request: Request, grammar: GrammarState, update: SequenceUpdate) -> None:
+        """Tell a grammar of the token that was sampled, and append the tokens after which it leaves no choice.
+
+        A request that wants log-probabilities has all of its tokens sampled.
+        """
+        start = len(request.token_ids)
+        if grammar.accept(update.token_ids[0]) and request.sampling_params.logprobs is None:
+            while update.finish_reason is None and (token_id := grammar.forced_token) is not None:
+                grammar.accept(token_id)
+                request.token_ids.append(token_id)
+                update.token_ids.append(token_id)
+                self._check_end(request, update)
+        request.num_tokens += len(request.token_ids) - start
+        if grammar.error:
+            update.finish_reason, update.error = "error", grammar.error
+        elif len(request.token_ids) > start:
+            self._forced.append((request, start))
+
+    def _check_end(self, request: Request, update: SequenceUpdate) -> None:
+        """End a sequence after a forced token as ``commit`` does after a sampled one."""
+        token_id = request.token_ids[-1]
+        if token_id in request.stop_token_ids and _may_end(request):
+            update.finish_reason = "stop"
+            if token_id in request.sampling_params.stop_token_ids:
+                update.stop_token_id = token_id
+        elif len(request.token_ids) >= request.max_num_tokens:
+            update.finish_reason = "length"
+
     def _preempt_lowest(self) -> Request:
         """Take the blocks of the running request of the lowest rank and let it wait again."""
         request = self.running.pop()
@@ -263,3 +315,10 @@ class Scheduler:
 
     def _rank(self, request: Request) -> tuple[int, int]:
         return (request.priority if self.policy == "priority" else 0, request.arrival)
+
+
+def _may_end(request: Request) -> bool:
+    """Return whether a stop token ends a request now: a complete grammar leaves nothing to wait for."""
+    if request.num_output_tokens >= request.sampling_params.min_tokens:
+        return True
+    return request.grammar is not None and request.grammar.is_complete

@@ -16,6 +16,7 @@ from octavo.kernels import cpu, reference
 from octavo.kernels.dispatch import Implementation, KernelRow, Operation, rows_of
 
 __all__ = [
+    "apply_penalties",
     "describe",
     "forget_choices",
     "gelu_tanh_and_mul",
@@ -25,7 +26,10 @@ __all__ = [
     "paged_attention",
     "rms_norm",
     "rotary_write_kv",
+    "sample_tokens",
     "silu_and_mul",
+    "top_logprobs",
+    "varlen_attention",
 ]
 
 P = ParamSpec("P")
@@ -52,7 +56,11 @@ rms_norm = _operation("rms_norm", reference.rms_norm, cpu.rms_norm)
 silu_and_mul = _operation("silu_and_mul", reference.silu_and_mul, cpu.silu_and_mul)
 gelu_tanh_and_mul = _operation("gelu_tanh_and_mul", reference.gelu_tanh_and_mul, cpu.gelu_tanh_and_mul)
 rotary_write_kv = _operation("rotary_write_kv", reference.rotary_write_kv, cpu.rotary_write_kv)
+sample_tokens = _operation("sample_tokens", reference.sample_tokens, cpu.sample_tokens)
+apply_penalties = _operation("apply_penalties", reference.apply_penalties, cpu.apply_penalties)
+top_logprobs = _operation("top_logprobs", reference.top_logprobs, cpu.top_logprobs)
 paged_attention = _operation("paged_attention", reference.paged_attention, cpu.paged_attention)
+varlen_attention = _operation("varlen_attention", reference.varlen_attention, cpu.varlen_attention)
 int8_linear = Operation("int8_linear", [Implementation("reference", reference.int8_linear)])
 int4_linear = Operation("int4_linear", [Implementation("reference", reference.int4_linear)])
 int8_groups_linear = Operation("int8_groups_linear", [Implementation("reference", reference.int8_groups_linear)])
@@ -64,6 +72,10 @@ _OPERATIONS: Sequence[Operation[..., Any]] = (
     gelu_tanh_and_mul,
     rotary_write_kv,
     paged_attention,
+    varlen_attention,
+    sample_tokens,
+    apply_penalties,
+    top_logprobs,
     int8_linear,
     int4_linear,
     int8_groups_linear,

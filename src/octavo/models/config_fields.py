@@ -41,6 +41,10 @@ class ConfigFields:
             raise ModelError(f"{path} must hold a JSON object, not a {type(values).__name__}.")
         return cls(values, str(path))
 
+    def with_defaults(self, defaults: Mapping[str, Any]) -> ConfigFields:
+        """Return the same fields with values for those that are not there; a null stays a null."""
+        return ConfigFields({**defaults, **self._values}, self.source)
+
     def __contains__(self, name: str) -> bool:
         return self._values.get(name) is not None
 
@@ -84,9 +88,37 @@ class ConfigFields:
             raise self.error(name, f"a number of at least {minimum:g}")
         return float(value)
 
-    def optional_number(self, name: str) -> float | None:
-        """Return a number field of at least 0, None if absent."""
-        return self.number(name) if name in self else None
+    def optional_number(self, name: str, *, absent: float | None = None, minimum: float = 0.0) -> float | None:
+        """Return a number field of at least ``minimum``; None if it is null, ``absent`` if it is not there."""
+        if name in self:
+            return self.number(name, minimum=minimum)
+        return None if name in self._values else absent
+
+    def integers(self, name: str) -> tuple[int, ...]:
+        """Return a list of integers of at least 0; empty if it is absent."""
+        values = self._values.get(name)
+        if values is None:
+            return ()
+        if not isinstance(values, list) or not all(type(value) is int and value >= 0 for value in values):
+            raise self.error(name, "a list of integers of at least 0")
+        return tuple(values)
+
+    def numbers(self, name: str, count: int) -> tuple[float, ...]:
+        """Return a list of ``count`` finite numbers above 0."""
+        values = self._values.get(name)
+        if (
+            not isinstance(values, list)
+            or len(values) != count
+            or not all(isinstance(value, int | float) and 0 < value < math.inf for value in values)
+        ):
+            raise self.error(name, f"a list of {count} numbers above 0")
+        return tuple(map(float, values))
+
+    def require(self, name: str, *allowed: Any) -> None:
+        """Refuse a field that is set to anything that is not ``allowed``, of which the first is what absence means."""
+        value = self._values.get(name)
+        if value is not None and value not in allowed:
+            raise self.error(name, f"{' or '.join(json.dumps(one) for one in allowed)}: nothing else is supported")
 
     def boolean(self, name: str, default: bool) -> bool:
         """Return a true/false field."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import torch
     from torch import Tensor
 
 
@@ -16,12 +17,45 @@ class LayerKVCache:
     """The paged KV cache of one layer.
 
     Attributes:
-        key, value: ``[num_blocks, block_size, num_kv_heads, head_dim]``, in the model's dtype. Block 0 is never given
-            to a request: padding points at it.
+        key, value: ``[num_blocks, block_size, num_kv_heads, head_dim]``. Block 0 is never given to a request: padding
+            points at it. Under latent attention both are the same tensor.
+        key_scales, value_scales: ``[num_blocks, block_size, num_kv_heads]`` float32 beside keys and values of int8.
     """
 
     key: Tensor
     value: Tensor
+    key_scales: Tensor | None = None
+    value_scales: Tensor | None = None
+
+    @classmethod
+    def allocate(
+        cls, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device, *, num_parts: int = 2
+    ) -> LayerKVCache:
+        """Return a cache of the given shape of keys, whose memory is reserved but not yet written.
+
+        Args:
+            num_parts: 2 for keys and values, 1 if both are the same tensor.
+        """
+        import torch  # what else is here is used where torch is not loaded
+
+        from octavo.kernels.cpu.huge_pages import empty_on_huge_pages
+
+        def empty(*sizes: int) -> Tensor:
+            if device.type == "cpu":
+                return empty_on_huge_pages(sizes, dtype)
+            return torch.empty(sizes, dtype=dtype, device=device)
+
+        parts = [empty(*shape) for _ in range(num_parts)] * (2 // num_parts)
+        if dtype is torch.int8:
+            parts += [torch.empty(shape[:3], dtype=torch.float32, device=device) for _ in range(2)]
+        return cls(*parts)
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that the cache takes."""
+        parts = (self.key, self.value, self.key_scales, self.value_scales)
+        sizes = {part.data_ptr(): part.nbytes for part in parts if part is not None}
+        return sum(sizes.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from octavo.models.gguf.reader import is_gguf
 _CONFIG_FILE = "config.json"
 _CONFIG_FILES = ("*.json", "*.jinja", "merges.txt")
 _WEIGHT_FILES = ("model*.safetensors",)
-_NOT_IN_FOLDERS = ("*/*",)
+# No folder but those like 1_Pooling, which say how an embedding model makes vectors: their names end in "g".
+_NOT_IN_FOLDERS = ("*[!g]/*",)
 _TIMEOUT_S = 3.0
 
 

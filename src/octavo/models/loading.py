@@ -8,9 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from octavo.errors import ConfigError
 from octavo.models.config import ModelConfig
 from octavo.models.gguf.blocks import iterate_gguf
 from octavo.models.layers.decoder import CausalLM
+from octavo.models.layers.encoder import Encoder
+from octavo.models.layers.layer_norm import LayerNorm
 from octavo.models.layers.parameters import Placement
 from octavo.models.layers.rms_norm import RMSNorm
 from octavo.models.quantization.base import LinearWeight
@@ -37,15 +40,28 @@ def load_model(
     Args:
         directory: holds the checkpoint, or is a GGUF file; not looked at for dummy weights.
         dtype: of matrices that are not quantised; where torch computes, of activations and everything else, too.
-        load_format: ``auto`` or ``safetensors`` reads the checkpoint, ``dummy`` makes random weights.
+        load_format: ``dummy`` makes random weights; ``safetensors`` and ``gguf`` say what a checkpoint must be.
         seed: of dummy weights: the same seed gives the same weights on the same kind of device.
         formats: in which the model holds its matrices; they fit the checkpoint (``choose_formats``).
         native: pack the matrices for the CPU's native kernels, and compute in float32.
 
     Raises:
+        ConfigError: the checkpoint is not of the load format.
         ModelError: the architecture is not supported, or the checkpoint is missing, broken or does not fit.
     """
-    placement = Placement(
+    check_load_format(directory, load_format)
+    placement = placement_of(formats, dtype=dtype, device=device, native=native)
+    model = model_class(config.architecture)(config, placement)
+    if load_format == "dummy" and formats.method == "gguf":
+        _take_zeros(model, dtype, device)
+    tensors = _iterate_tensors(directory, config, dtype, formats)
+    fill_model(model, tensors, device, load_format=load_format, seed=seed)
+    return model.eval()
+
+
+def placement_of(formats: WeightFormats, *, dtype: torch.dtype, device: torch.device, native: bool) -> Placement:
+    """Return where and how parameters are held; arguments as of :func:`load_model`."""
+    return Placement(
         torch.float32 if native else dtype,
         device,
         linear_format=formats.linear,
@@ -53,17 +69,42 @@ def load_model(
         is_native=native,
         matrix_dtype=dtype,
     )
-    model = model_class(config.architecture)(config, placement)
+
+
+def fill_model(
+    model: CausalLM | Encoder,
+    tensors: Iterator[tuple[str, Tensor]],
+    device: torch.device,
+    *,
+    load_format: str,
+    seed: int,
+) -> None:
+    """Give a model the tensors of a checkpoint, or random ones for dummy weights; errors as in ``load_model``."""
     with torch.no_grad():
         if load_format == "dummy":
             _fill_with_noise(model, torch.Generator(device).manual_seed(seed))
         else:
-            load_weights(model, _iterate_tensors(directory, config, dtype), device)
-    return model.eval()
+            load_weights(model, tensors, device)
 
 
-def _iterate_tensors(path: Path, config: ModelConfig, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
-    return iterate_gguf(path, config, dtype) if path.is_file() else iterate_checkpoint(path)
+def check_load_format(path: Path, load_format: str) -> None:
+    """Refuse a checkpoint that is not what the load format says.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if load_format == "gguf" and not path.is_file():
+        raise ConfigError(f"load_format=gguf was asked for, but {path} is no GGUF file.")
+    if load_format == "safetensors" and path.is_file():
+        raise ConfigError(f"load_format=safetensors was asked for, but {path} is a GGUF file.")
+
+
+def _iterate_tensors(
+    path: Path, config: ModelConfig, dtype: torch.dtype, formats: WeightFormats
+) -> Iterator[tuple[str, Tensor]]:
+    if path.is_file():
+        return iterate_gguf(path, config, dtype, blocks=formats.method == "gguf")
+    return iterate_checkpoint(path)
 
 
 def weight_bytes(config: ModelConfig, *, dtype: torch.dtype, formats: WeightFormats = UNQUANTIZED) -> int:
@@ -73,19 +114,29 @@ def weight_bytes(config: ModelConfig, *, dtype: torch.dtype, formats: WeightForm
         ModelError: a matrix does not have a shape that its format can hold.
     """
     meta = torch.device("meta")
-    placement = Placement(dtype, meta, linear_format=formats.linear, head_format=formats.head)
+    placement = placement_of(formats, dtype=dtype, device=meta, native=False)
     model = model_class(config.architecture)(config, placement)
+    if formats.method == "gguf":
+        _take_zeros(model, dtype, meta)
     return sum(parameter.nbytes for parameter in model.parameters())
 
 
-def _fill_with_noise(model: CausalLM, generator: torch.Generator) -> None:
+def _take_zeros(model: CausalLM, dtype: torch.dtype, device: torch.device) -> None:
+    """Fill a model from a GGUF file of zeros: what holds a matrix is known only when it has come."""
+    for tensor in model.checkpoint_tensors():
+        stored_dtype = dtype if dtype in tensor.dtypes else tensor.dtypes[0]
+        tensor.take(torch.zeros(tensor.shape, dtype=stored_dtype, device=device))
+
+
+def _fill_with_noise(model: CausalLM | Encoder, generator: torch.Generator) -> None:
     """Draw weights in the order of the modules, apart from torch's own random state; norms are 1."""
     filled: set[nn.Module] = set()
     for module in model.modules():  # each once, even if a head is tied to the embedding
         if module in filled:
             continue  # part of a weight that is filled as a whole
-        if isinstance(module, RMSNorm):
-            module.weight.fill_(1.0)
+        if isinstance(module, RMSNorm | LayerNorm):
+            for name, parameter in module.named_parameters():
+                parameter.fill_(1.0 if name == "weight" else 0.0)
         elif isinstance(module, LinearWeight):
             module.fill_with_noise(_DUMMY_STD, generator)
             filled.update(module.modules())

@@ -15,10 +15,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from octavo.config.sizes import format_bytes
 from octavo.errors import ModelError
 
 if TYPE_CHECKING:
     from octavo.models.layers.decoder import CausalLM
+    from octavo.models.layers.encoder import Encoder
     from octavo.models.layers.parameters import CheckpointTensor
 
 SINGLE_FILE = "model.safetensors"
@@ -57,11 +59,14 @@ def checkpoint_files(directory: Path) -> list[Path]:
     raise _no_safetensors(directory)
 
 
-def load_weights(model: CausalLM, tensors: Iterable[tuple[str, Tensor]], device: torch.device) -> None:
+def load_weights(
+    model: CausalLM | Encoder, tensors: Iterable[tuple[str, Tensor]], device: torch.device, *, take: bool = True
+) -> None:
     """Give each tensor to the parts of the model that declare it; they convert it to their own type and format.
 
     Args:
         device: of the model; a tensor is moved there first, so that it is converted there.
+        take: whether they take it; if not, names, shapes and types are checked all the same.
 
     Raises:
         ModelError: tensors are missing, not expected, or of a wrong shape or type; the message names them all. Or the
@@ -81,7 +86,7 @@ def load_weights(model: CausalLM, tensors: Iterable[tuple[str, Tensor]], device:
             wrong_shapes.append(f"{name} is {list(tensor.shape)}, must be {list(entries[0].shape)}")
         elif tensor.dtype not in entries[0].dtypes:
             wrong_types.append(f"{name} is {str(tensor.dtype).removeprefix('torch.')}")
-        else:
+        elif take:
             for entry in entries:
                 entry.take(tensor.to(device))
     problems = {
@@ -109,6 +114,11 @@ def _iterate_file(path: Path) -> Iterator[tuple[str, Tensor]]:
             del tensor
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is broken or incomplete: {error}. Download or copy it again.") from error
+    except (RuntimeError, MemoryError) as error:  # what torch says of a file that it cannot map
+        raise ModelError(
+            f"{path} ({format_bytes(path.stat().st_size)}) cannot be mapped into memory: {error}. A file must be "
+            "smaller than the memory that is free: use a checkpoint in more shards, or a larger machine."
+        ) from error
 
 
 def _shard_names(index: Path) -> list[str]:

@@ -131,6 +131,16 @@ class EngineMetrics(Collector):
             if seconds is not None:
                 histogram.observe(seconds)
 
+    def observe_pooled(self, timing: RequestTiming) -> None:
+        """A text of a model that makes vectors ended: its vector is there, or it was dropped."""
+        self._num_ends[timing.finish_reason or "abort"] += 1
+        self._request_prompt_tokens.observe(timing.num_prompt_tokens)
+        if timing.first_scheduled_at is not None:
+            self.num_prompt_tokens += timing.num_prompt_tokens
+        for histogram, seconds in ((self._e2e_latency, timing.e2e_s), (self._queue_time, timing.queue_s)):
+            if seconds is not None:
+                histogram.observe(seconds)
+
     def observe_step(self, num_tokens: int, duration_s: float) -> None:
         """The engine computed a step of ``num_tokens`` tokens."""
         self._iteration_tokens.observe(num_tokens)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from octavo.plan.memory import blocks_of_sequence
 from octavo.plan.model_shape import ModelShape
 
-# Of each logit while a token is sampled: float32 logits as they came and with the temperature, and the float64
-# distribution and its cumulative sum.
-_BYTES_PER_LOGIT = 4 + 4 + 8 + 8
+# Of each logit while a token is sampled: float32 logits as they came, with the temperature and filtered, the float32
+# distribution, and in float64 the same and its cumulative sum.
+_BYTES_PER_LOGIT = 4 * 4 + 2 * 8
 # Queries that the reference attention masks at a time; the mask is made as bool and then in the type of the scores.
 _MASKED_QUERIES = 512
 _INT32_BYTES = 4

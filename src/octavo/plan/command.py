@@ -11,6 +11,9 @@ from octavo.config import EngineConfig
 from octavo.plan.deployment import Deployment
 from octavo.plan.fit import Fit
 
+# Methods of quantised checkpoints that the engine reads.
+_PACKED_CHECKPOINTS = ("gptq", "awq")
+
 
 def serve_command(deployment: Deployment, found: Fit) -> str:
     """Return a command that ``octavo serve`` accepts, with all that is not its default and that it can do."""
@@ -51,10 +54,11 @@ def _reasons(deployment: Deployment, found: Fit) -> Iterator[str]:
         refusal = _refusal(name, value)
         if refusal is not None:
             yield f"--{name.replace('_', '-')} {value}: {refusal}"
-    if deployment.is_served and deployment.shape.quantization_config and deployment.wanted_quantization is None:
-        yield "This version loads no quantized checkpoints; serve the original one."
-    if deployment.kv_cache_dtype != "auto" and "kv_cache_dtype" not in EngineConfig.model_fields:
-        yield f"--kv-cache-dtype {deployment.kv_cache_dtype}: this version keeps the KV cache in the model's type."
+    packed = deployment.shape.quantization_config and deployment.shape.quantization_config.get("quant_method")
+    if deployment.is_served and packed and packed not in _PACKED_CHECKPOINTS and deployment.wanted_quantization is None:
+        yield f"This version loads no {packed} checkpoints; serve the original one."
+    if deployment.kv_cache_dtype == "fp8":
+        yield "--kv-cache-dtype fp8: this version keeps the KV cache in 32 or 16 bits or in int8."
     if deployment.num_replicas > 1:
         yield (
             f"The command starts one of {deployment.num_replicas} replicas. Start it once for each, with "

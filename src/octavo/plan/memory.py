@@ -9,9 +9,22 @@ CPU_KV_CACHE_SHARE = 4
 MAX_DEFAULT_CPU_KV_CACHE_BYTES = 4 * 2**30
 
 
-def kv_bytes_per_token(num_layers: int, num_kv_heads: int, head_dim: int, bytes_per_element: int) -> int:
-    """Return the bytes that keys and values of one token take in all layers."""
-    return 2 * num_layers * num_kv_heads * head_dim * bytes_per_element
+def kv_bytes_per_token(
+    num_layers: int,
+    num_kv_heads: int,
+    head_dim: int,
+    bytes_per_element: int,
+    bytes_per_scale: int = 0,
+    *,
+    num_parts: int = 2,
+) -> int:
+    """Return the bytes that one token takes in the caches of all layers.
+
+    Args:
+        bytes_per_scale: of the scale beside each head of an int8 cache.
+        num_parts: 2 for keys and values, 1 where both are made from the same numbers.
+    """
+    return num_parts * num_layers * num_kv_heads * (head_dim * bytes_per_element + bytes_per_scale)
 
 
 def blocks_that_fit(memory_bytes: int, block_size: int, bytes_per_token: int) -> int:

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from octavo.plan.kv_cache import KVCacheLayout
-from octavo.plan.weights import DTYPE_BYTES, Quantization, linear_bytes
+from octavo.plan.weights import DTYPE_BYTES, Quantization, head_bytes, linear_bytes
 
 if TYPE_CHECKING:
     from octavo.plan.hardware import Hardware
@@ -157,7 +157,8 @@ class RooflineStepTime:
     @cached_property
     def _head(self) -> _Matrices:
         size = self.shape.vocab_size * self.shape.hidden_size / self.tensor_parallel_size
-        return _Matrices(size * DTYPE_BYTES[self.dtype], size, 1, 1)
+        num_bytes = head_bytes(self.shape, DTYPE_BYTES[self.dtype], self.quantization) / self.tensor_parallel_size
+        return _Matrices(num_bytes, size, 1, 1)
 
     @cached_property
     def _attentions(self) -> tuple[_Attention, ...]:

@@ -1,13 +1,14 @@
 """How many bytes weights take, unpacked and under the usual methods of quantization.
 
 Quantization packs the matrices of the layers. Embeddings, the head, norms, routers and biases stay in 16 (or 32) bits,
-as the published checkpoints of these methods have them.
+as the published checkpoints of these methods have them. ``int8`` and ``int4`` are what this engine makes of a
+checkpoint while it loads: they pack the head, too, and with it an embedding that is the same matrix.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from octavo.errors import ConfigError, nearest_name
 from octavo.plan.model_shape import Linear, ModelShape
@@ -27,6 +28,7 @@ class Quantization:
         compute: type that matrix products run in: fp8, int8, fp4, or 16bit where weights are unpacked first.
         experts_only: whether only the experts of mixtures are packed.
         block_outputs: outputs that share a scale.
+        head: how the matrix that makes logits is packed; None if it is not.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Quantization:
     compute: str
     experts_only: bool = False
     block_outputs: int = 1
+    head: Quantization | None = None
 
     def packs(self, linear: Linear) -> bool:
         """Return whether a matrix is packed at all."""
@@ -50,12 +53,13 @@ class Quantization:
 
 
 # One float32 scale an output for the 8-bit types; AWQ and GPTQ: a 16-bit scale and a 4-bit zero point for each group of
-# 128; the 4-bit floats: an 8-bit scale for each block (OCP Microscaling 1.0: 32; NVFP4: 16).
-_INT4 = Quantization("int4", 4, 128, 20, "16bit")
+# 128; the 4-bit floats: an 8-bit scale for each block (OCP Microscaling 1.0: 32; NVFP4: 16). int4 has a 16-bit scale
+# for each group of 64.
+_INT8 = Quantization("int8", 8, 0, 32, "int8")
 QUANTIZATIONS: Mapping[str, Quantization] = {
     "fp8": Quantization("fp8", 8, 0, 32, "fp8"),
-    "int8": Quantization("int8", 8, 0, 32, "int8"),
-    "int4": _INT4,
+    "int8": replace(_INT8, head=_INT8),
+    "int4": Quantization("int4", 4, 64, 16, "16bit", head=_INT8),
     "awq": Quantization("awq", 4, 128, 20, "16bit"),
     "gptq": Quantization("gptq", 4, 128, 20, "16bit"),
     "mxfp4": Quantization("mxfp4", 4, 32, 8, "fp4"),
@@ -109,11 +113,17 @@ def weight_bytes(shape: ModelShape, dtype: str, quantization: Quantization | Non
 
     Args:
         dtype: type of what is not packed: float32, bfloat16 or float16.
-        quantization: how the matrices of the layers are packed; None if they are not.
+        quantization: how the matrices are packed; None if they are not.
     """
     element = DTYPE_BYTES[dtype]
     matrices = sum(linear_bytes(linear, element, quantization) for linear in shape.linears())
-    return shape.num_unquantized_parameters * element + matrices
+    others = shape.num_unquantized_parameters - _head(shape).num_weights
+    return others * element + head_bytes(shape, element, quantization) + matrices
+
+
+def head_bytes(shape: ModelShape, element_bytes: int, quantization: Quantization | None) -> int:
+    """Return the bytes of the matrix that makes logits, without a bias."""
+    return linear_bytes(_head(shape), element_bytes, quantization.head if quantization else None)
 
 
 def linear_bytes(linear: Linear, element_bytes: int, quantization: Quantization | None) -> int:
@@ -121,3 +131,8 @@ def linear_bytes(linear: Linear, element_bytes: int, quantization: Quantization 
     if quantization is None or not quantization.packs(linear):
         return linear.num_weights * element_bytes
     return quantization.num_bytes(linear)
+
+
+def _head(shape: ModelShape) -> Linear:
+    """Return the matrix that makes logits, which may be the embedding's."""
+    return shape.lm_head or Linear(in_features=shape.hidden_size, out_features=shape.vocab_size)

@@ -40,6 +40,7 @@ class ChatTemplate:
         origin: str = "the chat template",
     ) -> None:
         self.source = source
+        self.tools_source = source if tools_source is None else tools_source
         named = {**(special_tokens or {}), "bos_token": bos_token, "eos_token": eos_token}
         self._special_tokens = {name: token for name, token in named.items() if token is not None}
         try:

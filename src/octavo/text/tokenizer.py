@@ -10,6 +10,7 @@ import tokenizers
 
 from octavo.errors import ModelError, RequestError
 from octavo.text.chat_template import ChatTemplate
+from octavo.text.text_batch import Text, TokenizedText, tokenize_texts
 from octavo.text.token_pieces import TokenPieces, create_token_pieces
 from octavo.text.tokenizer_files import TokenizerSettings, read_tokenizer_json, read_tokenizer_settings
 
@@ -72,11 +73,23 @@ class Tokenizer:
         try:
             token_ids: list[int] = self._backend.encode(text, add_special_tokens=add_special_tokens).ids
         except TypeError:
-            place = next(index for index, char in enumerate(text) if "\ud800" <= char <= "\udfff")
-            raise RequestError(
-                f"the text is not valid Unicode: character {place} is the lone surrogate U+{ord(text[place]):04X}"
-            ) from None
+            raise _not_unicode(text) from None
         return token_ids
+
+    def encode_texts(self, texts: Sequence[Text], *, max_tokens: int | None = None) -> list[TokenizedText]:
+        """Return the tokens of texts and pairs of texts, computed in parallel.
+
+        Args:
+            max_tokens: texts with more tokens are cut to that many, special tokens included; None cuts nothing.
+
+        Raises:
+            RequestError: a text is not valid Unicode.
+        """
+        try:
+            return tokenize_texts(self._backend, texts, max_tokens=max_tokens)
+        except TypeError:
+            parts = [part for text in texts for part in ((text,) if isinstance(text, str) else text)]
+            raise _not_unicode(next(part for part in parts if _surrogate(part) is not None)) from None
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """Return the text of token ids.
@@ -90,6 +103,11 @@ class Tokenizer:
                 raise RequestError(f"token id {token_id} is not in the vocabulary: ids are 0 to {vocab_size - 1}")
         text: str = self._backend.decode(list(token_ids), skip_special_tokens=skip_special_tokens)
         return text
+
+    def token_id(self, token: str) -> int | None:
+        """Return the id of a token by its name in the vocabulary; None if there is none of that name."""
+        token_id: int | None = self._backend.token_to_id(token)
+        return token_id
 
     def token_bytes(self, token_id: int) -> bytes:
         """Return the bytes that one token adds to a text; none for an id that the vocabulary lacks."""
@@ -126,6 +144,18 @@ class Tokenizer:
             return settings.eos_token_ids
         own = self._backend.token_to_id(self.eos_token) if self.eos_token is not None else None
         return [own] if own is not None else (settings.config_eos_token_ids or [])
+
+
+def _surrogate(text: str) -> int | None:
+    """Return the place of the first lone surrogate; None if there is none."""
+    return next((index for index, char in enumerate(text) if "\ud800" <= char <= "\udfff"), None)
+
+
+def _not_unicode(text: str) -> RequestError:
+    place = _surrogate(text) or 0
+    return RequestError(
+        f"the text is not valid Unicode: character {place} is the lone surrogate U+{ord(text[place]):04X}"
+    )
 
 
 def _mark_special_tokens(backend: tokenizers.Tokenizer, settings: TokenizerSettings) -> None:

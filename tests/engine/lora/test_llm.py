@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from octavo import LLM, LoRARequest, SamplingParams
+from octavo import LLM, BeamSearchParams, LoRARequest, SamplingParams
 from octavo.errors import ConfigError, ModelError, RequestError
 from tests.lora_adapters import load_adapted_oracle
 
@@ -39,6 +39,17 @@ def test_each_prompt_has_the_adapter_given_for_it(checkpoint: Path, adapter: Pat
     alone = [tokens(make_llm(checkpoint), request) for request in (first, None, other)]
     assert [output.outputs[0].token_ids for output in outputs] == alone
     assert len({tuple(found) for found in alone}) == 3
+
+
+def test_a_beam_search_has_the_adapter_given_for_its_prompt(
+    checkpoint: Path, adapter: Path, other_adapter: Path
+) -> None:
+    llm = make_llm(checkpoint)
+    first, other = LoRARequest("first", 1, str(adapter)), LoRARequest("other", 2, str(other_adapter))
+    params = BeamSearchParams(beam_width=1, max_tokens=8, ignore_eos=True)
+    outputs = llm.beam_search([PROMPT] * 3, params, lora_request=[first, None, other])
+    found = [output.sequences[0].tokens[len(PROMPT["prompt_token_ids"]) :] for output in outputs]
+    assert found == [tokens(llm, request) for request in (first, None, other)]
 
 
 def test_the_result_is_that_of_the_merged_checkpoint(checkpoint: Path, adapter: Path, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from octavo.engine.core import EngineCore
 from octavo.engine.lora.request import LoRARequest
 from octavo.engine.messages import EngineRequest
 from octavo.engine.sampling_params import SamplingParams
+from octavo.engine.structured.grammar import write_grammar
+from octavo.engine.structured.params import StructuredOutputsParams
 from octavo.models.config import ModelConfig
 
 PROMPT = list(range(50))
@@ -24,7 +26,7 @@ def core(checkpoint: Path) -> EngineCore:
     return build_engine(config, checkpoint, ModelConfig.from_directory(checkpoint), 128).core
 
 
-def add(core: EngineCore, lora_id: int) -> None:
+def add(core: EngineCore, lora_id: int, *, grammar: str = "") -> None:
     params = SamplingParams(temperature=0, ignore_eos=True)
     core.add(
         EngineRequest(
@@ -35,6 +37,7 @@ def add(core: EngineCore, lora_id: int) -> None:
             eos_token_ids=[],
             seed=0,
             lora_id=lora_id,
+            grammar=grammar,
         )
     )
 
@@ -63,6 +66,14 @@ def test_a_running_request_ends_with_the_adapter_that_it_began_with(core: Engine
 def test_a_waiting_request_keeps_its_adapter(core: EngineCore, adapter: Path) -> None:
     core.load_adapter(LoRARequest("name", 1, str(adapter)))
     add(core, 1)
+    core.unload_adapter(1)
+    tokens, _ = finish(core)
+    assert len(tokens) == NUM_TOKENS
+
+
+def test_a_request_whose_grammar_is_being_compiled_keeps_its_adapter(core: EngineCore, adapter: Path) -> None:
+    core.load_adapter(LoRARequest("name", 1, str(adapter)))
+    add(core, 1, grammar=write_grammar(StructuredOutputsParams(regex="[a-z]{40}")))
     core.unload_adapter(1)
     tokens, _ = finish(core)
     assert len(tokens) == NUM_TOKENS

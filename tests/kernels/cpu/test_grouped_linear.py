@@ -61,13 +61,13 @@ def dequantize(bits: int, parts: dict[str, Tensor]) -> NDArray[np.float64]:
     return np.asarray(dense).reshape(len(packed), -1)
 
 
-def round_tokens(x: Tensor) -> NDArray[np.float64]:
-    """Round each row to int8 so that its largest magnitude becomes 127, and scale it back."""
-    wide = x.numpy()
+def round_groups(x: Tensor, group_size: int) -> NDArray[np.float64]:
+    """Round each group of each row to int8 so that its largest magnitude becomes 127, and scale it back."""
+    wide = x.view(-1, group_size).numpy()
     largest = np.abs(wide).max(axis=1, keepdims=True)
     scales = (largest / np.float32(127)).astype(np.float64)
     rounded: NDArray[np.float64] = np.rint(wide * (np.float32(127) / largest)).astype(np.float64) * scales
-    return rounded
+    return rounded.reshape(x.shape)
 
 
 @properties
@@ -96,7 +96,7 @@ def test_linear_is_the_product_with_the_dequantised_weight_up_to_rounding_of_sum
     parts = make_parts(bits, seed, out_features, in_features, group_size, scale_dtype, shift)
     x = torch.randn((num_tokens, in_features), generator=torch.Generator().manual_seed(seed))
     result = LINEAR[bits](x, PACK[bits](**parts)).double().numpy()
-    tokens = round_tokens(x)
+    tokens = round_groups(x, group_size)
     exact = tokens @ dequantize(bits, parts).T
     # What is summed in float32, before products of scales and of offsets cancel.
     scaled = dequantize(bits, {name: part for name, part in parts.items() if name != "offsets"})
@@ -106,6 +106,20 @@ def test_linear_is_the_product_with_the_dequantised_weight_up_to_rounding_of_sum
         largest = 2**bits * parts["scales"].double().abs().numpy().repeat(group_size, axis=1)
         size = np.abs(tokens) @ (largest + offsets).T
     assert (np.abs(result - exact) <= (2 * num_groups + 5) * HALF_ULP * size).all()
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_an_outlier_costs_precision_in_its_own_group_only(isa: str, bits: int) -> None:
+    parts = make_parts(bits, 0, 40, 256, 32, torch.float16, "half")
+    dense = torch.from_numpy(dequantize(bits, parts))
+    x = torch.randn((3, 256), generator=torch.Generator().manual_seed(1))
+    x[:, 70] *= 100
+    result = LINEAR[bits](x, PACK[bits](**parts)).double()
+    half_steps = x.view(3, 8, 32).abs().amax(dim=2).double() / 254
+    bound = half_steps.repeat_interleave(32, dim=1) @ dense.abs().T
+    assert ((result - x.double() @ dense.T).abs() <= bound * (1 + 1e-4)).all()
+    # With one scale a token, the errors of all groups would be as large as that of the outlier's.
+    assert (bound < 0.5 * half_steps.amax(dim=1, keepdim=True) @ dense.abs().sum(dim=1, keepdim=True).T).all()
 
 
 @pytest.mark.parametrize("group_size", GROUP_SIZES)

@@ -146,12 +146,13 @@ def test_int4_linear_is_the_product_with_the_dequantised_weight_up_to_rounding_o
     x = noise(seed + 3, num_tokens, in_features)
     dense = dequantize_int4(*weight)
     result = int4_linear(x, pack_int4(*weight)).double().numpy()
-    tokens, scales = quantize(x)
-    rounded = tokens * scales[:, None].astype(np.float64)
-    rounding = (num_groups + 4) * HALF_ULP * (np.abs(rounded) @ np.abs(dense).T)
+    tokens, scales = quantize(x.view(-1, group_size))
+    steps = scales.astype(np.float64).repeat(group_size).reshape(x.shape)
+    rounded = tokens.reshape(x.shape) * steps
+    rounding = (2 * num_groups + 4) * HALF_ULP * (np.abs(rounded) @ np.abs(dense).T)
     assert (np.abs(result - rounded @ dense.T) <= rounding).all()
     # Against activations as they came: each is off by half a step at most.
-    half_step = scales[:, None] / 2 * np.abs(dense).sum(axis=1) * (1 + 1e-5)
+    half_step = steps / 2 @ np.abs(dense).T * (1 + 1e-5)
     assert (np.abs(result - x.double().numpy() @ dense.T) <= rounding + half_step).all()
 
 
@@ -262,32 +263,40 @@ def test_a_row_with_nan_or_infinity_gives_nan_and_leaves_the_others(isa: str, ki
 @pytest.mark.parametrize("kind", FORMATS)
 def test_activations_can_be_quantised_once_for_several_weights(isa: str, kind: str) -> None:
     x = noise(3, 9, 96)
-    quantized = QuantizedRows(x)
+    quantized = QuantizedRows(x, None if kind == "int8" else 32)
     for out_features, gated in ((40, False), (64, True)):
         linear, weight = layer(kind, out_features, 96, gated=gated)
         assert torch.equal(linear(quantized, weight), linear(x, weight))
 
 
 @properties
-@given(seed=seeds, num_tokens=rows, size=inputs, x_scale=st.sampled_from([1e-36, 1e-3, 1.0, 1e38]))
+@given(
+    seed=seeds,
+    num_tokens=rows,
+    size=inputs,
+    group_size=st.sampled_from([None, *GROUP_SIZES]),
+    x_scale=st.sampled_from([1e-36, 1e-3, 1.0, 1e38]),
+)
 def test_activations_are_rounded_as_numpy_rounds_them(
-    isa: str, seed: int, num_tokens: int, size: int, x_scale: float
+    isa: str, seed: int, num_tokens: int, size: int, group_size: int | None, x_scale: float
 ) -> None:
     x = torch.rand((num_tokens, size + 3), generator=torch.Generator().manual_seed(seed)).sub(0.5).mul(x_scale)
     x = x[:, 3:]
-    x[:, 0] = x_scale
+    x[:, :: group_size or size] = x_scale
     # Many values lie halfway between two whole numbers.
     x[0] = (x[0] / x_scale * 508).round() / 2 * (x_scale / 127)
-    values, scales = QuantizedRows(x).read()
-    expected_values, expected_scales = quantize(x)
-    assert np.array_equal(values.numpy(), expected_values)
-    assert np.array_equal(scales.numpy(), expected_scales)
+    values, scales = QuantizedRows(x, group_size).read()
+    for index, group in enumerate(x.split(group_size or size, dim=1)):
+        expected_values, expected_scales = quantize(group)
+        start = index * (group_size or size)
+        assert np.array_equal(values[:, start : start + group.shape[1]].numpy(), expected_values)
+        assert np.array_equal(scales[:, index].numpy(), expected_scales)
 
 
 def test_rows_of_the_smallest_numbers_are_off_by_half_a_step_at_most(isa: str) -> None:
     x = torch.tensor([[1e-37, -3e-38, 1e-38], [1e-40, -2e-40, 0.0], [1e-45, 0.0, -1e-45]])
     values, scales = QuantizedRows(x).read()
-    steps = scales.double().unsqueeze(1)
+    steps = scales.double()
     assert (steps > 0).all()
     assert ((values * steps - x).abs() <= steps * 0.50001).all()
 
@@ -373,7 +382,9 @@ def test_what_the_kernel_would_misread_is_refused(native: ModuleType, kind: str)
     with pytest.raises(TypeError, match=r"x must be torch\.float32 \[3, 32\].* not torch\.bfloat16"):
         linear(x.bfloat16(), weight)
     with pytest.raises(TypeError, match=r"x must be \[3, 32\], not \[3, 31\]"):
-        linear(QuantizedRows(x[:, 1:]), weight)
+        linear(QuantizedRows(x[:, 1:], weight.rounding_group_size), weight)
+    with pytest.raises(TypeError, match="x must be rounded in groups of"):
+        linear(QuantizedRows(x, 64), weight)
     with pytest.raises(TypeError, match=r"bias must be torch\.float32 \[6\]"):
         linear(x, weight, noise(2, 7))
     with pytest.raises(TypeError, match=r"residual must be torch\.float32 \[3, 6\]"):

@@ -12,6 +12,7 @@ from gguf import GGMLQuantizationType
 
 from octavo.errors import ModelError
 from octavo.models.config import ModelConfig
+from octavo.models.quantization.checkpoint_config import GgufQuantization
 from tests.checkpoints import make_checkpoint
 from tests.gguf_files import make_gguf
 
@@ -58,6 +59,7 @@ def test_configuration_is_that_of_the_checkpoint(variant: str, tmp_path: Path) -
         bos_token_id=None,
         eos_token_ids=(),
         rms_norm_eps=ours.rms_norm_eps,
+        quantization=GgufQuantization({}),
     )
     assert ours.default_max_model_len == original.default_max_model_len
 

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from octavo.api.openai.responses import ChatLogprobs, CompletionLogprobs, TokenLogprob, TopLogprob
+from collections.abc import Mapping, Sequence
+
+from octavo.api.openai.responses import (
+    ChatLogprobs,
+    CompletionLogprobs,
+    PromptLogprob,
+    PromptLogprobs,
+    TokenLogprob,
+    TopLogprob,
+)
 from octavo.engine.outputs import CompletionOutput, Logprob
 from octavo.text import Tokenizer
 
@@ -24,34 +33,56 @@ def chat_logprobs(output: CompletionOutput, num_top: int | None, tokenizer: Toke
     return ChatLogprobs(content)
 
 
-def completion_logprobs(output: CompletionOutput, first_offset: int, tokenizer: Tokenizer) -> CompletionLogprobs | None:
-    """Return the log-probabilities of an output whose text begins at ``first_offset`` of the whole answer.
+def completion_logprobs(
+    token_ids: Sequence[int],
+    positions: Sequence[Mapping[int, Logprob] | None],
+    first_offset: int,
+    tokenizer: Tokenizer,
+) -> CompletionLogprobs:
+    """Return the log-probabilities of tokens whose text begins at ``first_offset`` of the whole answer.
 
     Tokens are named by their text; one that is part of a character is named like ``bytes:\\xe4``, as OpenAI does.
+
+    Args:
+        positions: for each token; None for the first of a prompt.
     """
-    if output.logprobs is None:
-        return None
     shape = CompletionLogprobs([], [], [], [])
     offset = first_offset
-    for token_id, position in zip(output.token_ids, output.logprobs, strict=True):
-        sampled = position[token_id]
-        shape.tokens.append(_name(token_id, sampled, tokenizer))
-        shape.token_logprobs.append(sampled.logprob)
+    for token_id, position in zip(token_ids, positions, strict=True):
+        text = tokenizer.token_text(token_id)
+        shape.tokens.append(_name(token_id, text, tokenizer))
+        shape.token_logprobs.append(None if position is None else position[token_id].logprob)
         shape.top_logprobs.append(
-            {_name(known_id, entry, tokenizer): entry.logprob for known_id, entry in position.items()}
+            None
+            if position is None
+            else {
+                _name(known_id, entry.decoded_token, tokenizer): entry.logprob for known_id, entry in position.items()
+            }
         )
         shape.text_offset.append(offset)
-        offset += len(sampled.decoded_token)
+        offset += len(text)
     return shape
 
 
-def token_text_length(output: CompletionOutput) -> int:
-    """Return how far the text offsets advance over the tokens of an output; 0 without log-probabilities."""
-    positions = zip(output.token_ids, output.logprobs or [], strict=False)
-    return sum(len(position[token_id].decoded_token) for token_id, position in positions)
+def prompt_logprobs(positions: Sequence[Mapping[int, Logprob] | None]) -> PromptLogprobs:
+    """Return the log-probabilities of a prompt as vLLM's routes give them."""
+    return [
+        None
+        if position is None
+        else {
+            str(token_id): PromptLogprob(entry.logprob, entry.rank, entry.decoded_token)
+            for token_id, entry in position.items()
+        }
+        for position in positions
+    ]
 
 
-def _name(token_id: int, entry: Logprob, tokenizer: Tokenizer) -> str:
-    if "\ufffd" not in entry.decoded_token:
-        return entry.decoded_token
+def token_text_length(token_ids: Sequence[int], tokenizer: Tokenizer) -> int:
+    """Return how far the text offsets advance over some tokens."""
+    return sum(len(tokenizer.token_text(token_id)) for token_id in token_ids)
+
+
+def _name(token_id: int, text: str, tokenizer: Tokenizer) -> str:
+    if "\ufffd" not in text:
+        return text
     return "bytes:" + "".join(f"\\x{byte:02x}" for byte in tokenizer.token_bytes(token_id))

@@ -82,6 +82,7 @@ class AssistantMessage(StrictModel):
     refusal: str | None = None
     tool_calls: list[ToolCall] | None = None
     reasoning_content: str | None = Field(None, description="Given to templates that know it.")
+    reasoning: str | None = Field(None, description="Newer name of reasoning_content.")
     annotations: Annotated[Any, Only(values=([],), instead="leave it out")] = None
     audio: Annotated[Any, Only(instead="this version knows text only")] = None
     function_call: Annotated[Any, Only(instead="use tool_calls")] = None
@@ -132,6 +133,8 @@ def _template_message(message: Message) -> dict[str, Any]:
     )
     if message.role == "developer":
         seen["role"] = "system"
+    if isinstance(message, AssistantMessage) and message.reasoning is not None:
+        seen.setdefault("reasoning_content", message.reasoning)
     seen["content"] = _text(message)
     return seen
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from octavo.api.fields import MAX_TOKENS_IN_A_REQUEST
 from octavo.api.openai.requests import ChatCompletionRequest, CompletionRequest, SamplingFields
+from octavo.api.openai.structured import structured_outputs
+from octavo.engine.beam_search import BeamSearchParams
 from octavo.engine.generation_config import GenerationDefaults
 from octavo.engine.sampling_params import RequestOutputKind, SamplingParams
 
@@ -18,8 +21,28 @@ def chat_sampling_params(request: ChatCompletionRequest, defaults: GenerationDef
 
 
 def completion_sampling_params(request: CompletionRequest, defaults: GenerationDefaults) -> SamplingParams:
-    """Sampling parameters of a completion request."""
-    return _sampling_params(request, defaults, request.max_tokens, request.logprobs)
+    """Sampling parameters of a completion request.
+
+    What is generated may be more than what is given out: of ``best_of`` answers ``n``, and of an echoed prompt with
+    ``max_tokens=0`` no token.
+    """
+    params = _sampling_params(request, defaults, 1 if request.max_tokens == 0 else request.max_tokens, request.logprobs)
+    params.n = request.num_sequences
+    if params.n > (request.n or 1) and params.logprobs is None:
+        params.logprobs = 0
+    if request.echo and params.prompt_logprobs is None:
+        params.prompt_logprobs = request.logprobs
+    return params
+
+
+def beam_search_params(request: SamplingFields, max_tokens: int | None) -> BeamSearchParams:
+    """Parameters of a beam search; ``max_tokens`` are by default as many as the model allows."""
+    return BeamSearchParams(
+        beam_width=request.n or 1,
+        max_tokens=_or(max_tokens, MAX_TOKENS_IN_A_REQUEST),
+        ignore_eos=request.ignore_eos,
+        length_penalty=_or(request.length_penalty, 1.0),
+    )
 
 
 def _sampling_params(
@@ -43,10 +66,16 @@ def _sampling_params(
         max_tokens=max_tokens,
         min_tokens=request.min_tokens,
         logprobs=logprobs,
+        prompt_logprobs=request.prompt_logprobs,
+        allowed_token_ids=request.allowed_token_ids,
+        bad_words=_or(request.bad_words, []),
+        truncate_prompt_tokens=request.truncate_prompt_tokens,
         logit_bias={int(token_id): value for token_id, value in bias.items()} if bias else None,
         include_stop_str_in_output=request.include_stop_str_in_output,
         skip_special_tokens=request.skip_special_tokens,
+        spaces_between_special_tokens=request.spaces_between_special_tokens,
         output_kind=RequestOutputKind.DELTA if request.stream else RequestOutputKind.FINAL_ONLY,
+        structured_outputs=structured_outputs(request),
     )
 
 

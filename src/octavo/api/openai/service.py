@@ -10,8 +10,10 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import UNSET
+
 from octavo.api.disconnect import merge
-from octavo.api.openai.responses import PromptTokensDetails, Usage
+from octavo.api.openai.responses import CompletionTokensDetails, PromptTokensDetails, Usage
 from octavo.api.request_history import RequestHistory, RequestStory
 from octavo.engine.async_llm import AsyncLLM
 from octavo.engine.generation_config import GenerationDefaults
@@ -20,6 +22,8 @@ from octavo.engine.outputs import RequestOutput
 from octavo.engine.sampling_params import SamplingParams
 from octavo.errors import EngineDeadError, RequestError, UnknownModelError
 from octavo.text import ChatTemplate
+from octavo.text.reasoning_parsers import ReasoningFormat
+from octavo.text.tool_parsers import ToolFormat
 
 _LONG_TEXT = 10_000
 
@@ -32,6 +36,9 @@ class ModelService:
         names: what clients may call it; the first is its name in answers to requests that name none.
         created: when the server started, in seconds since 1970.
         history: requests that run, and those that ran last.
+        tool_format: how the model writes tool calls; None if that is not known.
+        finds_auto_calls: whether calls are looked for in answers with the tool choice "auto".
+        reasoning_format: how the model writes its reasoning; None if it is not told from the answer.
         parents: what LoRA adapters name as the model that they belong to, if not ``names[0]``.
     """
 
@@ -41,6 +48,9 @@ class ModelService:
     defaults: GenerationDefaults
     created: int = field(default_factory=lambda: int(time.time()))
     history: RequestHistory = field(default_factory=RequestHistory)
+    tool_format: ToolFormat | None = None
+    finds_auto_calls: bool = True
+    reasoning_format: ReasoningFormat | None = None
     parents: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -111,9 +121,14 @@ class ModelService:
 
 
 class UsageMeter:
-    """Counts the tokens of one HTTP request while its outputs come."""
+    """Counts the tokens of one HTTP request while its outputs come.
+
+    Attributes:
+        num_reasoning_tokens: set by who can tell; None where nobody can.
+    """
 
     def __init__(self) -> None:
+        self.num_reasoning_tokens: int | None = None
         self._num_prompt_tokens: dict[int, int] = {}
         self._num_cached_tokens: dict[int, int] = {}
         self._num_completion_tokens = 0
@@ -127,11 +142,13 @@ class UsageMeter:
     def usage(self) -> Usage:
         """Return the sums."""
         num_prompt_tokens = sum(self._num_prompt_tokens.values())
+        reasoning = self.num_reasoning_tokens
         return Usage(
             prompt_tokens=num_prompt_tokens,
             completion_tokens=self._num_completion_tokens,
             total_tokens=num_prompt_tokens + self._num_completion_tokens,
             prompt_tokens_details=PromptTokensDetails(sum(self._num_cached_tokens.values())),
+            completion_tokens_details=UNSET if reasoning is None else CompletionTokensDetails(reasoning),
         )
 
 
@@ -142,6 +159,7 @@ class Generation:
     Attributes:
         story: where what happens is written down; the ids of the engine requests begin with its own.
         prompt_param: the request field that holds the prompts, for errors about them.
+        structure_param: the request field that says which form the answer must have.
     """
 
     service: ModelService
@@ -151,6 +169,7 @@ class Generation:
     prompt_param: str
     priority: int = 0
     cache_salt: str = ""
+    structure_param: str = "response_format"
     meter: UsageMeter = field(default_factory=UsageMeter)
 
     async def outputs(self) -> AsyncGenerator[tuple[int, RequestOutput], None]:
@@ -187,6 +206,8 @@ class Generation:
         except RequestError as error:
             if error.param in (None, "prompt", "prompt_token_ids"):
                 error.param = self.prompt_param
+            elif error.param.startswith("structured_outputs"):
+                error.param = self.structure_param
             raise
         finally:
             self.service.history.end(self.story)

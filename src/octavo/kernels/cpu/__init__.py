@@ -28,8 +28,10 @@ from octavo.kernels.cpu.quantized_linear import (
 )
 from octavo.kernels.cpu.rms_norm import rms_norm
 from octavo.kernels.cpu.rotary_write_kv import rotary_write_kv
+from octavo.kernels.cpu.sampling import apply_penalties, sample_tokens, top_logprobs
 from octavo.kernels.cpu.silu_and_mul import silu_and_mul
 from octavo.kernels.cpu.threads import default_num_threads
+from octavo.kernels.cpu.varlen_attention import varlen_attention
 from octavo.kernels.cpu.weight_rounding import quantize_int4, quantize_int8
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "PackedInt8Weight",
     "PackedWeight",
     "QuantizedRows",
+    "apply_penalties",
     "default_num_threads",
     "embedding",
     "gelu_tanh_and_mul",
@@ -64,5 +67,8 @@ __all__ = [
     "quantize_int8",
     "rms_norm",
     "rotary_write_kv",
+    "sample_tokens",
     "silu_and_mul",
+    "top_logprobs",
+    "varlen_attention",
 ]

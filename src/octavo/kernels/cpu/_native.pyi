@@ -31,13 +31,14 @@ class GroupedMatrix:
     def num_bytes(self) -> int: ...
     def fill(self, values: int, scales: int, shifts: int, first: int, num_rows: int) -> None: ...
     def read(self, first: int, num_rows: int, values: int, scales: int, shifts: int) -> None: ...
+    def gather(self, row_ids: int, num_ids: int, values: int, scales: int, shifts: int) -> None: ...
 
 def pack_int8(out_features: int, in_features: int, gated: bool) -> Int8Matrix: ...
 def pack_grouped(
     out_features: int, in_features: int, bits: int, group_size: int, scale_dtype: str, shift: str, gated: bool
 ) -> GroupedMatrix: ...
-def quantized_rows_bytes(num_rows: int, size: int) -> int: ...
-def quantize_rows(x: int, num_rows: int, size: int, x_stride: int, buffer: int) -> None: ...
+def quantized_rows_bytes(num_rows: int, size: int, group_size: int) -> int: ...
+def quantize_rows(x: int, num_rows: int, size: int, group_size: int, x_stride: int, buffer: int) -> None: ...
 def int8_linear(
     weight: Int8Matrix,
     x: int,
@@ -99,6 +100,16 @@ def paged_attention(
     soft_cap: float,
     sinks: int,
 ) -> None: ...
+def varlen_attention(
+    qkv: int,
+    qkv_stride: int,
+    starts: int,
+    num_seqs: int,
+    num_heads: int,
+    head_dim: int,
+    scale: float,
+    output: int,
+) -> None: ...
 def rms_norm(
     x: int,
     x_stride: int,
@@ -137,6 +148,44 @@ def rotary_write_kv(
     rotary_dim: int,
     key_scales: int,
     value_scales: int,
+) -> None: ...
+def sample_tokens(
+    logits: int,
+    stride: int,
+    num_rows: int,
+    vocab_size: int,
+    temperature: int,
+    top_k: int,
+    top_p: int,
+    min_p: int,
+    seeds: int,
+    positions: int,
+    token_ids: int,
+) -> None: ...
+def top_logprobs(
+    logits: int,
+    stride: int,
+    num_rows: int,
+    vocab_size: int,
+    token_ids: int,
+    num_top: int,
+    logprobs: int,
+    ids: int,
+    ranks: int,
+) -> None: ...
+def apply_penalties(
+    logits: int,
+    stride: int,
+    vocab_size: int,
+    num_rows: int,
+    rows: int,
+    token_ids: int,
+    token_stride: int,
+    prompt_lens: int,
+    lens: int,
+    presence: int,
+    frequency: int,
+    repetition: int,
 ) -> None: ...
 def available_isas() -> list[str]: ...
 def active_isa() -> str: ...

@@ -1,7 +1,8 @@
 """Linear layers over int4 and int8 weights with a scale for each group of inputs.
 
-Activations are rounded as for :mod:`octavo.kernels.cpu.quantized_linear`. Sums of products are exact within a group and
-are scaled and added up in float32.
+Activations are rounded as in :mod:`octavo.kernels.cpu.quantized_linear`, with a scale for each token and group: an
+input that is far larger than the others costs precision in its own group only. Sums of products are exact within a
+group and are scaled and added up in float32.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 import torch
 from torch import Tensor
 
+from octavo.kernels.cpu.checks import check_token_ids
 from octavo.kernels.cpu.loading import load_native
 from octavo.kernels.cpu.quantized_linear import (
     PackedQuantizedWeight,
@@ -33,7 +35,7 @@ class PackedGroupedWeight(PackedQuantizedWeight):
     zero point is half of the values' range. At first all values, scales and shifts are zero. It owns its memory.
 
     Args:
-        group_size: inputs that share a scale: 32, 64 or 128; it divides ``in_features``.
+        group_size: inputs that share a scale: 32, 64 or 128, of 8 bits also 16; it divides ``in_features``.
         scale_dtype: of the scales and offsets, float16 or float32; they are kept as they are.
         has_zeros: whether there are zero points.
         has_offsets: whether there are offsets.
@@ -119,15 +121,34 @@ class PackedGroupedWeight(PackedQuantizedWeight):
 
     def unpack(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return values, scales, and zeros or offsets if there are any, of all rows, as :meth:`fill` takes them."""
-        groups = (self.out_features, self.in_features // self.group_size)
-        values = torch.empty((self.out_features, self.in_features * self.BITS // 8), dtype=torch.uint8)
+        parts = self._empty_rows(self.out_features)
+        self.handle.read(0, self.out_features, *(0 if part is None else part.data_ptr() for part in parts))
+        return parts
+
+    def unpack_rows(self, row_ids: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the same of the rows int64 ``[n]``.
+
+        Raises:
+            IndexError: an id is not a row of the weight.
+        """
+        check_token_ids(row_ids)
+        row_ids = row_ids.contiguous()
+        parts = self._empty_rows(len(row_ids))
+        addresses = (0 if part is None else part.data_ptr() for part in parts)
+        self.handle.gather(row_ids.data_ptr(), len(row_ids), *addresses)
+        return parts
+
+    def _empty_rows(self, num_rows: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        groups = (num_rows, self.in_features // self.group_size)
+        values = torch.empty((num_rows, self.in_features * self.BITS // 8), dtype=torch.uint8)
         scales = torch.empty(groups, dtype=self.scale_dtype)
-        shifts = None
-        if self.has_zeros or self.has_offsets:
-            shifts = torch.empty(groups, dtype=torch.uint8 if self.has_zeros else self.scale_dtype)
-        shifts_address = 0 if shifts is None else shifts.data_ptr()
-        self.handle.read(0, self.out_features, values.data_ptr(), scales.data_ptr(), shifts_address)
-        return values, scales, shifts
+        if not (self.has_zeros or self.has_offsets):
+            return values, scales, None
+        return values, scales, torch.empty(groups, dtype=torch.uint8 if self.has_zeros else self.scale_dtype)
+
+    @property
+    def rounding_group_size(self) -> int:
+        return self.group_size
 
     def multiply(self, *arguments: int) -> None:
         load_native().grouped_linear(self.handle, *arguments)

@@ -106,7 +106,7 @@ def native_status() -> NativeStatus:
         ConfigError: ``OCTAVO_CPU_ISA`` names no instruction set of this machine.
     """
     try:
-        module = load_native()
+        module = _load_module()
     except ModuleNotFoundError:
         return NativeStatus("this installation was made without a C++ compiler")
     except ImportError as error:

@@ -1,8 +1,9 @@
 """Linear layers over int8 weights: products of whole numbers, with what follows computed in registers.
 
-Activations are float32 and are rounded to int8, each row (token) with a scale of its own: its largest magnitude becomes
-127. Sums of products are exact and are scaled in float32. A row with a NaN or an
-infinity gives NaN everywhere. A row of the result does not depend on the other rows, nor on the number of threads.
+Activations are float32 and are rounded to int8 with a scale for each row (token), or for each group of inputs of a row
+if the weight has groups: the largest magnitude becomes 127. Sums of products are exact and are scaled in float32. A row
+with a NaN or an infinity gives NaN everywhere. A row of the result does not depend on the other rows, nor on the number
+of threads.
 """
 
 from __future__ import annotations
@@ -23,19 +24,25 @@ if TYPE_CHECKING:
 class QuantizedRows:
     """Activations ``[num_tokens, size]`` that were rounded to int8 once, for several weights.
 
+    Args:
+        x: float32.
+        group_size: inputs that share a scale: as many as in the weights, or None for all inputs of a token.
+
     Attributes:
         shape: of the activations.
     """
 
-    __slots__ = ("_buffer", "shape")
+    __slots__ = ("_buffer", "group_size", "shape")
 
-    def __init__(self, x: Tensor) -> None:
+    def __init__(self, x: Tensor, group_size: int | None = None) -> None:
         num_tokens, size = x.shape
         check_float32(x, "x", (num_tokens, size))
         native = load_native()
         self.shape = (num_tokens, size)
-        self._buffer = torch.empty(native.quantized_rows_bytes(num_tokens, size), dtype=torch.uint8)
-        native.quantize_rows(x.data_ptr(), num_tokens, size, x.stride(0), self._buffer.data_ptr())
+        self.group_size = group_size
+        shape = (num_tokens, size, group_size or size)
+        self._buffer = torch.empty(native.quantized_rows_bytes(*shape), dtype=torch.uint8)
+        native.quantize_rows(x.data_ptr(), *shape, x.stride(0), self._buffer.data_ptr())
 
     @property
     def address(self) -> int:
@@ -43,12 +50,14 @@ class QuantizedRows:
         return self._buffer.data_ptr()
 
     def read(self) -> tuple[Tensor, Tensor]:
-        """Return the values ``[num_tokens, size]`` int8 and the scales ``[num_tokens]`` float32."""
+        """Return the values ``[num_tokens, size]`` int8 and the scales ``[num_tokens, num_groups]`` float32."""
         num_tokens, size = self.shape
         stride = (-(-size // 64) | 1) * 64
         end = num_tokens * stride
         values = self._buffer[:end].view(torch.int8).view(num_tokens, stride)
-        return values[:, :size], self._buffer[end : end + 4 * num_tokens].view(torch.float32)
+        num_groups = -(-size // (self.group_size or size))
+        scales = self._buffer[end : end + 4 * num_groups * num_tokens].view(torch.float32)
+        return values[:, :size], scales.view(num_groups, num_tokens).T
 
 
 class PackedQuantizedWeight(ABC):
@@ -68,6 +77,11 @@ class PackedQuantizedWeight(ABC):
         """Memory that it takes, including what rounds it up to whole panels."""
         num_bytes: int = self.handle.num_bytes
         return num_bytes
+
+    @property
+    @abstractmethod
+    def rounding_group_size(self) -> int | None:
+        """Inputs of a token that are rounded with one scale; None is all."""
 
     @abstractmethod
     def multiply(self, *arguments: int) -> None:
@@ -121,6 +135,10 @@ class PackedInt8Weight(PackedQuantizedWeight):
         scales = torch.empty(self.out_features)
         self.handle.read(0, self.out_features, values.data_ptr(), scales.data_ptr())
         return values, scales
+
+    @property
+    def rounding_group_size(self) -> None:
+        return None
 
     def multiply(self, *arguments: int) -> None:
         load_native().int8_linear(self.handle, *arguments)
@@ -232,6 +250,8 @@ def _run(
     else:
         if x.shape[1] != weight.in_features:
             raise TypeError(f"x must be [{num_tokens}, {weight.in_features}], not {list(x.shape)}")
+        if x.group_size != weight.rounding_group_size:
+            raise TypeError(f"x must be rounded in groups of {weight.rounding_group_size}, not {x.group_size}")
         address, stride, quantized = 0, 0, x.address
     if out is None:
         out = torch.empty((num_tokens, width))

@@ -2,7 +2,8 @@
 
 Three formats. ``int8`` has one scale an output channel, and activations are rounded to int8 as well, token by token.
 ``int4`` and ``int8_groups`` have a scale for every few inputs of a channel, and perhaps a zero point; activations stay
-as they are. Their weight is dequantised anew in every call: the reference is right everywhere, not fast.
+as they are here, while the native kernels round them to int8 with a scale for each token and group of inputs. Their
+weight is dequantised anew in every call: the reference is right everywhere, not fast.
 """
 
 from __future__ import annotations
@@ -38,30 +39,43 @@ def int8_linear(x: Tensor, values: Tensor, scales: Tensor, bias: Tensor | None =
     return result if bias is None else result + bias
 
 
-def int4_linear(x: Tensor, values: Tensor, scales: Tensor, zeros: Tensor | None, bias: Tensor | None = None) -> Tensor:
-    """Return ``x @ weight.T + bias`` for ``weight = (values - zeros) * scales``.
+def int4_linear(
+    x: Tensor,
+    values: Tensor,
+    scales: Tensor,
+    zeros: Tensor | None,
+    bias: Tensor | None = None,
+    offsets: Tensor | None = None,
+) -> Tensor:
+    """Return ``x @ weight.T + bias`` for ``weight = (values - zeros) * scales``, or ``values * scales - offsets``.
 
     Args:
         x: ``[num_tokens, in_features]``.
         values: ``[out_features, in_features / 2]`` uint8: two values a byte, the even input in the low four bits.
         scales: ``[out_features, in_features / group_size]``, one for each group of inputs that lie side by side.
-        zeros: uint8 of the same shape; None if all are 8.
+        zeros: uint8 of the same shape; None if all are 8, or if there are offsets.
         bias: ``[out_features]``.
+        offsets: of the same shape; taken off each weight of a group.
 
     Returns:
         ``[num_tokens, out_features]`` in the type of ``x``.
     """
-    return F.linear(x, dequantize_int4(values, scales, zeros).to(x.dtype), bias)
+    return F.linear(x, dequantize_int4(values, scales, zeros, offsets).to(x.dtype), bias)
 
 
 def int8_groups_linear(
-    x: Tensor, values: Tensor, scales: Tensor, zeros: Tensor | None, bias: Tensor | None = None
+    x: Tensor,
+    values: Tensor,
+    scales: Tensor,
+    zeros: Tensor | None,
+    bias: Tensor | None = None,
+    offsets: Tensor | None = None,
 ) -> Tensor:
     """Return the same as ``int4_linear`` for ``values`` of 8 bits, ``[out_features, in_features]`` uint8.
 
-    Without ``zeros`` the zero point is 128.
+    Without ``zeros`` and ``offsets`` the zero point is 128.
     """
-    return F.linear(x, dequantize_int8_groups(values, scales, zeros).to(x.dtype), bias)
+    return F.linear(x, dequantize_int8_groups(values, scales, zeros, offsets).to(x.dtype), bias)
 
 
 def quantize_tokens(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,14 +100,16 @@ def dequantize_int8(values: Tensor, scales: Tensor) -> Tensor:
     return values.float() * scales.unsqueeze(1)
 
 
-def dequantize_int4(values: Tensor, scales: Tensor, zeros: Tensor | None) -> Tensor:
+def dequantize_int4(values: Tensor, scales: Tensor, zeros: Tensor | None, offsets: Tensor | None = None) -> Tensor:
     """Return an ``int4`` weight as float32 ``[out_features, in_features]``."""
-    return _dequantize_groups(unpack_int4(values), scales, zeros, INT4_ZERO)
+    return _dequantize_groups(unpack_int4(values), scales, zeros, offsets, INT4_ZERO)
 
 
-def dequantize_int8_groups(values: Tensor, scales: Tensor, zeros: Tensor | None) -> Tensor:
+def dequantize_int8_groups(
+    values: Tensor, scales: Tensor, zeros: Tensor | None, offsets: Tensor | None = None
+) -> Tensor:
     """Return an ``int8_groups`` weight as float32 ``[out_features, in_features]``."""
-    return _dequantize_groups(values, scales, zeros, INT8_ZERO)
+    return _dequantize_groups(values, scales, zeros, offsets, INT8_ZERO)
 
 
 def unpack_int4(packed: Tensor) -> Tensor:
@@ -106,7 +122,11 @@ def pack_int4(values: Tensor) -> Tensor:
     return values[:, 0::2] | (values[:, 1::2] << 4)
 
 
-def _dequantize_groups(values: Tensor, scales: Tensor, zeros: Tensor | None, default_zero: int) -> Tensor:
+def _dequantize_groups(
+    values: Tensor, scales: Tensor, zeros: Tensor | None, offsets: Tensor | None, default_zero: int
+) -> Tensor:
     groups = values.view(*scales.shape, -1).float()
+    if offsets is not None:
+        return (groups * scales.unsqueeze(2).float() - offsets.unsqueeze(2).float()).flatten(1)
     centred = groups - (default_zero if zeros is None else zeros.unsqueeze(2).float())
     return (centred * scales.unsqueeze(2).float()).flatten(1)

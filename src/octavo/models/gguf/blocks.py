@@ -63,14 +63,20 @@ def iterate_stored(path: Path, config: ModelConfig) -> Iterator[StoredTensor]:
         yield StoredTensor(checkpoint_name(tensor.name), tensor.shape, tensor.type, rows)
 
 
-def iterate_gguf(path: Path, config: ModelConfig, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
+def iterate_gguf(
+    path: Path, config: ModelConfig, dtype: torch.dtype, *, blocks: bool = False
+) -> Iterator[tuple[str, Tensor]]:
     """Yield checkpoint name and numbers of every tensor, as ``load_weights`` takes them.
+
+    Args:
+        blocks: leave the matrices that are stored in blocks as they are, ``[num_rows, row_bytes]`` uint8.
 
     Raises:
         ModelError: the file is broken, or a part of it is missing.
     """
     for stored in iterate_stored(path, config):
-        yield stored.name, stored.numbers(dtype)
+        is_kept = blocks and stored.type.block_size > 1 and len(stored.shape) > 1
+        yield stored.name, stored.rows if is_kept else stored.numbers(dtype)
 
 
 def _rows(tensor: GgufTensor) -> Tensor:

@@ -10,9 +10,10 @@ from pathlib import Path
 from octavo.errors import ModelError
 from octavo.models.config import ModelConfig
 from octavo.models.config_fields import ConfigFields
-from octavo.models.gguf.names import ROPE_FREQUENCIES
+from octavo.models.gguf.names import ROPE_FREQUENCIES, checkpoint_name
 from octavo.models.gguf.reader import GgufFile
 from octavo.models.gguf.split import open_gguf
+from octavo.models.quantization.checkpoint_config import GgufQuantization
 from octavo.models.rope_config import RopeConfig
 
 _ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
@@ -82,6 +83,7 @@ def read_gguf_config(path: Path) -> ModelConfig:
         dtype=_main_dtype(file),
         attention_bias="blk.0.attn_q.bias" in file.tensors,
         mlp_bias="blk.0.ffn_up.bias" in file.tensors,
+        quantization=_quantization(file),
     )
 
 
@@ -172,6 +174,16 @@ def _frequency_divisors(file: GgufFile, head_dim: int) -> tuple[float, ...]:
     if not all(0 < divisor < math.inf for divisor in divisors):
         raise ModelError(f"{file.path}: {ROPE_FREQUENCIES} must hold finite numbers above 0.")
     return divisors if any(divisor != 1 for divisor in divisors) else ()
+
+
+def _quantization(file: GgufFile) -> GgufQuantization:
+    return GgufQuantization(
+        {
+            checkpoint_name(name): tensor.type
+            for name, tensor in file.tensors.items()
+            if tensor.type.block_size > 1 and len(tensor.shape) > 1
+        }
+    )
 
 
 def _main_dtype(file: GgufFile) -> str:

@@ -75,6 +75,8 @@ def embedding_and_head(
     Args:
         tied: both are the same matrix, in the head's format. If that allows no lookup, the embedding has a dense copy.
     """
-    is_shared = tied and placement.head_format.allows_lookup
-    embedding = Embedding(vocab_size, hidden_size, placement, placement.head_format if is_shared else Dense())
+    head_format = placement.head_format
+    is_shared = tied and head_format.allows_lookup
+    embedding_format = head_format if is_shared or head_format.holds_embedding else Dense()
+    embedding = Embedding(vocab_size, hidden_size, placement, embedding_format)
     return embedding, LMHead(vocab_size, hidden_size, placement, tied=embedding if is_shared else None)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from octavo.models.layers.decoder import CausalLM
+from octavo.models.layers.latent_attention import LatentAttention
 from octavo.models.layers.linear import GatedLinear, MergedLinear
 
 # Experts of a mixture see a choice of the rows, which says nothing of their sequences: only the layers that all tokens
@@ -167,9 +168,12 @@ class AdaptableModel:
         for name, linear in linears.items():
             kind = GatedLoraLinear if isinstance(linear, GatedLinear) else LoraLinear
             layer = kind(linear, self.batch)
-            parent, _, own_name = name.rpartition(".")
-            setattr(self.model.get_submodule(parent), own_name, layer)
-            yield from _projections(f"model.{parent}", own_name, layer)
+            path, _, own_name = name.rpartition(".")
+            parent = self.model.get_submodule(path)
+            setattr(parent, own_name, layer)
+            if isinstance(parent, LatentAttention):
+                own_name = parent.checkpoint_name(own_name)
+            yield from _projections(f"model.{path}", own_name, layer)
 
 
 def _projections(parent: str, name: str, layer: LoraLinear) -> Iterator[tuple[str, Projection]]:

@@ -11,11 +11,16 @@ from octavo.models.layers.parameters import CheckpointTensor, Placement
 
 
 class RMSNorm(nn.Module):
-    """Root mean square normalisation with a learned scale, fused with the addition of the residual."""
+    """Root mean square normalisation with a learned scale, fused with the addition of the residual.
 
-    def __init__(self, size: int, eps: float, placement: Placement) -> None:
+    Args:
+        offset: what is added to the checkpoint's scale.
+    """
+
+    def __init__(self, size: int, eps: float, placement: Placement, *, offset: float = 0.0) -> None:
         super().__init__()
         self.eps = eps
+        self.offset = offset
         self.weight = placement.parameter(size)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -24,4 +29,8 @@ class RMSNorm(nn.Module):
 
     def checkpoint_tensors(self, name: str) -> Iterator[CheckpointTensor]:
         """Declare the scale."""
-        yield CheckpointTensor.into(f"{name}.weight", self.weight)
+        yield CheckpointTensor(
+            f"{name}.weight",
+            tuple(self.weight.shape),
+            lambda scale: self.weight.copy_(scale.to(self.weight.dtype) + self.offset),
+        )

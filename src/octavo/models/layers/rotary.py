@@ -12,24 +12,27 @@ import torch
 from torch import Tensor, nn
 
 from octavo.models.layers.parameters import Placement
-from octavo.models.rope_config import RopeConfig
+from octavo.models.rope_config import RopeConfig, magnitude
 
 
 class RotaryEmbedding(nn.Module):
     """Cosine and sine of the angle by which each pair of a head's dimensions is rotated at a position."""
 
     inverse_frequencies: Tensor
+    long_frequencies: Tensor
     exponents: Tensor
 
     def __init__(self, rope: RopeConfig, head_dim: int, placement: Placement) -> None:
         super().__init__()
         self.rope = rope
-        self.head_dim = head_dim
+        self.rotary_dim = rope.rotary_dim or head_dim
         self.dtype = placement.dtype
-        self.attention_factor = _yarn_attention_factor(rope) if rope.rope_type == "yarn" else 1.0
-        frequencies = _INVERSE_FREQUENCIES[rope.rope_type](rope, head_dim)
+        self.attention_factor = _attention_factor(rope)
+        frequencies = _INVERSE_FREQUENCIES[rope.rope_type](rope, self.rotary_dim)
+        long_frequencies = _long_frequencies(rope, self.rotary_dim)
         self.register_buffer("inverse_frequencies", frequencies.to(placement.device), persistent=False)
-        self.register_buffer("exponents", _exponents(head_dim).to(placement.device), persistent=False)
+        self.register_buffer("long_frequencies", long_frequencies.to(placement.device), persistent=False)
+        self.register_buffer("exponents", _exponents(self.rotary_dim).to(placement.device), persistent=False)
 
     def cos_sin(self, positions: Tensor, prompt_lens: Tensor) -> tuple[Tensor, Tensor]:
         """Return cosine and sine for each token, once a step for all layers.
@@ -39,11 +42,16 @@ class RotaryEmbedding(nn.Module):
             prompt_lens: ``[num_tokens]`` int64, prompt length of each token's sequence.
 
         Returns:
-            Two tensors ``[num_tokens, head_dim]`` in the model's type, each angle once for either half of a head.
+            Two tensors ``[num_tokens, rotary_dim]`` in the model's type, each angle once for either half of the rotated
+            part of a head.
         """
         frequencies = self.inverse_frequencies
         if self.rope.rope_type == "dynamic":
             frequencies = self._dynamic_frequencies(torch.maximum(prompt_lens, positions + 1))
+        elif self.rope.rope_type == "longrope":
+            # By the prompt alone: a sequence that grew beyond the length would need all of its keys anew.
+            is_long = (prompt_lens > self.rope.original_max_position_embeddings).unsqueeze(1)
+            frequencies = torch.where(is_long, self.long_frequencies, frequencies)
         angles = positions.unsqueeze(1).float() * frequencies
         angles = torch.cat((angles, angles), dim=-1)
         return (
@@ -61,11 +69,11 @@ class RotaryEmbedding(nn.Module):
             lengths: ``[num_tokens]``.
 
         Returns:
-            ``[num_tokens, head_dim / 2]``.
+            ``[num_tokens, rotary_dim / 2]``.
         """
         trained, factor = self.rope.original_max_position_embeddings, self.rope.factor
         stretch = factor * lengths.clamp(min=trained) / trained - (factor - 1)
-        bases = self.rope.theta * stretch ** (self.head_dim / (self.head_dim - 2))
+        bases = self.rope.theta * stretch ** (self.rotary_dim / (self.rotary_dim - 2))
         return 1.0 / bases.unsqueeze(1) ** self.exponents
 
 
@@ -115,17 +123,26 @@ def _divided_frequencies(rope: RopeConfig, head_dim: int) -> Tensor:
     return _default_frequencies(rope, head_dim) / torch.tensor(rope.frequency_divisors)
 
 
-def _yarn_attention_factor(rope: RopeConfig) -> float:
-    """The temperature of YaRN's attention, applied to both query and key."""
+def _long_frequencies(rope: RopeConfig, head_dim: int) -> Tensor:
+    """LongRoPE (arXiv:2402.13753): the frequencies beyond the trained length; empty for other types."""
+    if not rope.long_frequency_divisors:
+        return torch.empty(0)
+    return 1.0 / (torch.tensor(rope.long_frequency_divisors) * rope.theta ** _exponents(head_dim))
+
+
+def _attention_factor(rope: RopeConfig) -> float:
+    """The temperature of attention under YaRN and LongRoPE, applied to both query and key."""
     if rope.attention_factor is not None:
         return rope.attention_factor
-
-    def magnitude(weight: float) -> float:
-        return 0.1 * weight * math.log(rope.factor) + 1.0
-
+    if rope.rope_type == "longrope":
+        if rope.factor <= 1:
+            return 1.0
+        return math.sqrt(1 + math.log(rope.factor) / math.log(rope.original_max_position_embeddings))
+    if rope.rope_type != "yarn":
+        return 1.0
     if rope.mscale and rope.mscale_all_dim:
-        return magnitude(rope.mscale) / magnitude(rope.mscale_all_dim)
-    return magnitude(1.0)
+        return magnitude(rope.factor, rope.mscale) / magnitude(rope.factor, rope.mscale_all_dim)
+    return magnitude(rope.factor, 1.0)
 
 
 _INVERSE_FREQUENCIES: dict[str, Callable[[RopeConfig, int], Tensor]] = {
@@ -134,5 +151,6 @@ _INVERSE_FREQUENCIES: dict[str, Callable[[RopeConfig, int], Tensor]] = {
     "dynamic": _default_frequencies,
     "llama3": _llama3_frequencies,
     "yarn": _yarn_frequencies,
+    "longrope": _divided_frequencies,
     "divided": _divided_frequencies,
 }

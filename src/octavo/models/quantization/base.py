@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -112,68 +112,85 @@ class Int8Weight(LookupWeight):
         self.scales.fill_(std / _std_of_uniform(255))
 
 
-class _GroupedWeight(LinearWeight):
-    """``(values - zeros) * scales`` with a scale for each group of inputs that lie side by side."""
+class GroupedWeight(LookupWeight):
+    """``(values - zeros) * scales`` with a scale for each group of inputs that lie side by side.
 
-    levels: int
+    With offsets it is ``values * scales - offsets``; then there are no zero points.
+    """
 
-    def __init__(self, values: Tensor, scales: Tensor, zeros: Tensor | None) -> None:
+    levels: ClassVar[int]
+
+    def __init__(
+        self, values: Tensor, scales: Tensor, zeros: Tensor | None = None, offsets: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.values = _parameter(values)
         self.scales = _parameter(scales)
         self.zeros = None if zeros is None else _parameter(zeros)
+        self.offsets = None if offsets is None else _parameter(offsets)
+
+    @property
+    @abstractmethod
+    def group_size(self) -> int:
+        """Inputs that share a scale: 32, 64 or 128, of 8 bits also 16."""
+
+    def lookup(self, token_ids: Tensor, dtype: torch.dtype) -> Tensor:
+        rows = {name: part[token_ids] for name, part in self.named_parameters()}
+        return type(self)(**rows).dequantize().to(dtype)
 
     def fill_with_noise(self, std: float, generator: torch.Generator) -> None:
         self.values.random_(0, 256, generator=generator)  # of four bits: two values at once
         self.scales.fill_(std / _std_of_uniform(self.levels))
         if self.zeros is not None:
             self.zeros.fill_(self.levels // 2)
+        if self.offsets is not None:
+            self.offsets.copy_(self.scales * (self.levels // 2))
 
 
-class Int4Weight(_GroupedWeight):
+class Int4Weight(GroupedWeight):
     """Four bits a value; activations stay as they are.
 
     Args:
         values: ``[out_features, in_features / 2]`` uint8: two values a byte, the even input in the low four bits.
         scales: ``[out_features, in_features / group_size]`` float16 or float32.
         zeros: uint8 of the same shape, from 0 to 15; None if all are 8.
+        offsets: of the type and shape of ``scales``.
     """
 
     levels = 16
 
     @property
     def group_size(self) -> int:
-        """Inputs that share a scale: 32, 64 or 128."""
         return 2 * self.values.shape[1] // self.scales.shape[1]
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        return kernels.int4_linear(x, self.values, self.scales, self.zeros, bias)
+        return kernels.int4_linear(x, self.values, self.scales, self.zeros, bias, self.offsets)
 
     def dequantize(self) -> Tensor:
-        return dequantize_int4(self.values, self.scales, self.zeros)
+        return dequantize_int4(self.values, self.scales, self.zeros, self.offsets)
 
 
-class Int8GroupsWeight(_GroupedWeight):
+class Int8GroupsWeight(GroupedWeight):
     """Eight bits a value with a scale for each group; activations stay as they are.
 
     Args:
         values: ``[out_features, in_features]`` uint8.
         scales: ``[out_features, in_features / group_size]`` float16 or float32.
         zeros: uint8 of the same shape; None if all are 128.
+        offsets: of the type and shape of ``scales``.
     """
 
     levels = 256
 
     @property
     def group_size(self) -> int:
-        """Inputs that share a scale: 32, 64 or 128."""
         return self.values.shape[1] // self.scales.shape[1]
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        return kernels.int8_groups_linear(x, self.values, self.scales, self.zeros, bias)
+        return kernels.int8_groups_linear(x, self.values, self.scales, self.zeros, bias, self.offsets)
 
     def dequantize(self) -> Tensor:
-        return dequantize_int8_groups(self.values, self.scales, self.zeros)
+        return dequantize_int8_groups(self.values, self.scales, self.zeros, self.offsets)
 
 
 class InputOrderWeight(LinearWeight):
@@ -216,6 +233,11 @@ class LinearFormat(ABC):
     @property
     def allows_lookup(self) -> bool:
         """Whether its weights are each a ``LookupWeight``."""
+        return False
+
+    @property
+    def holds_embedding(self) -> bool:
+        """Whether an embedding that is not the head has this format, too."""
         return False
 
     @property

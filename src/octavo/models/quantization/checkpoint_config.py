@@ -5,12 +5,15 @@ The field names are those of AutoGPTQ, GPTQModel and AutoAWQ. Nothing here impor
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from octavo.errors import ModelError
 from octavo.models.config_fields import ConfigFields
+
+if TYPE_CHECKING:
+    from octavo.models.gguf.tensor_types import TensorType
 
 _HEAD = "lm_head"
 
@@ -34,6 +37,18 @@ class CheckpointQuantization:
     has_input_order: bool = False
     zero_offset: int = 0
     quantizes_head: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GgufQuantization:
+    """How the matrices of a GGUF file are stored.
+
+    Attributes:
+        types: of those that are stored in blocks, by their checkpoint names.
+    """
+
+    types: Mapping[str, TensorType]
+    method: Literal["gguf"] = "gguf"
 
 
 def read_quantization(fields: ConfigFields, *, tied_head: bool) -> CheckpointQuantization | None:

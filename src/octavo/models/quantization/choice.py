@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from octavo.errors import ConfigError
+from octavo.models.gguf.linear_format import GgufFormat
 from octavo.models.quantization.base import Dense, LinearFormat
-from octavo.models.quantization.checkpoint_config import CheckpointQuantization
+from octavo.models.quantization.checkpoint_config import CheckpointQuantization, GgufQuantization
 from octavo.models.quantization.packed import Awq, Gptq
 from octavo.models.quantization.rounding import RoundedInt4, RoundedInt8
 
 METHODS_WHILE_LOADING = ("int8", "int4")
+_CheckpointQuantization = CheckpointQuantization | GgufQuantization
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +33,20 @@ class WeightFormats:
 UNQUANTIZED = WeightFormats(None, Dense(), Dense())
 
 
-def choose_formats(setting: str | None, checkpoint: CheckpointQuantization | None) -> WeightFormats:
+def choose_formats(setting: str | None, checkpoint: _CheckpointQuantization | None) -> WeightFormats:
     """Return the formats for a ``quantization`` setting and a checkpoint.
+
+    The matrices of a GGUF file can be rounded anew; those of other quantised checkpoints cannot.
 
     Raises:
         ConfigError: the checkpoint is quantised in another way than the setting says.
     """
-    if checkpoint is not None:
+    if isinstance(checkpoint, GgufQuantization) and setting in (None, checkpoint.method):
+        if not checkpoint.types:
+            return UNQUANTIZED
+        stored = GgufFormat(checkpoint.types)
+        return WeightFormats(checkpoint.method, stored, stored)
+    if isinstance(checkpoint, CheckpointQuantization):
         if setting not in (None, checkpoint.method):
             raise ConfigError(
                 f"quantization={setting} was asked for, but the checkpoint is already quantized with "

@@ -5,22 +5,28 @@ Activations are float32. Weights that are not quantised keep a type of two bytes
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import replace
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
 
 from octavo.kernels import cpu
-from octavo.kernels.reference.quantized_linear import dequantize_int4, dequantize_int8
+from octavo.kernels.reference.quantized_linear import dequantize_int8
 from octavo.models.layers.parameters import Placement
 from octavo.models.quantization.base import (
     DenseWeight,
+    GroupedWeight,
     InputOrderWeight,
     Int4Weight,
+    Int8GroupsWeight,
     Int8Weight,
     LinearFormat,
     LinearWeight,
+    LookupWeight,
 )
+from octavo.models.quantization.mixed import MixedWeight, empty_like
 
 _META = torch.device("meta")
 # Random weights are drawn so many rows at a time, to be packed while they are in the caches.
@@ -43,10 +49,14 @@ def allocate_weight(
     return _packed(weight_format.allocate(output_size, input_size, replace(placement, device=_META)), gated)
 
 
-class _NativeWeight(LinearWeight):
-    """A packed weight and the kernels that take it."""
+class _NativeWeight(LookupWeight):
+    """A packed weight and the kernels that take it. Products can be written to where they are wanted, ``out``."""
 
-    packed: cpu.PackedWeight | cpu.PackedInt8Weight | cpu.PackedInt4Weight
+    packed: cpu.PackedWeight | cpu.PackedInt8Weight | cpu.PackedInt4Weight | cpu.PackedInt8GroupsWeight
+
+    @abstractmethod
+    def forward(self, x: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+        """Return ``x @ weight.T + bias``, in ``out`` if it is given."""
 
     @property
     def num_bytes(self) -> int:
@@ -63,8 +73,8 @@ class NativeDenseWeight(_NativeWeight):
         super().__init__()
         self.packed = packed
 
-    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        return cpu.linear(x, self.packed, bias)
+    def forward(self, x: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+        return cpu.linear(x, self.packed, bias, out=out)
 
     def silu_and_mul(self, x: Tensor, bias: Tensor | None = None, added: Tensor | None = None) -> Tensor:
         return cpu.linear_silu_and_mul(x, self.packed, bias, added=added)
@@ -94,8 +104,8 @@ class NativeInt8Weight(_NativeWeight):
         super().__init__()
         self.packed = packed
 
-    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        return cpu.int8_linear(x, self.packed, bias)
+    def forward(self, x: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+        return cpu.int8_linear(x, self.packed, bias, out=out)
 
     def silu_and_mul(self, x: Tensor, bias: Tensor | None = None, added: Tensor | None = None) -> Tensor:
         return cpu.int8_linear_silu_and_mul(x, self.packed, bias, added=added)
@@ -115,33 +125,93 @@ class NativeInt8Weight(_NativeWeight):
         self.copy_rows(0, noise)
 
 
-class NativeInt4Weight(_NativeWeight):
-    """Counterpart of ``Int4Weight``, but activations are rounded to int8 too, token by token."""
+class _NativeGroupedWeight(_NativeWeight):
+    """Counterpart of ``GroupedWeight``, but activations are rounded to int8 too, each group with a scale of its own."""
+
+    packed: cpu.PackedInt4Weight | cpu.PackedInt8GroupsWeight
+    plain: ClassVar[type[GroupedWeight]]
+
+    def dequantize(self) -> Tensor:
+        return self._plain(self.packed.unpack()).dequantize()
+
+    def lookup(self, token_ids: Tensor, dtype: torch.dtype) -> Tensor:
+        return self._plain(self.packed.unpack_rows(token_ids)).dequantize().to(dtype)
+
+    def copy_rows(self, first_row: int, rows: LinearWeight) -> None:
+        parts = {name: part.detach() for name, part in rows.named_parameters()}
+        parts["scales"] = parts["scales"].to(self.packed.scale_dtype)
+        self.packed.fill(first_row, **parts)
+
+    def fill_with_noise(self, std: float, generator: torch.Generator) -> None:
+        noise = self._plain(self.packed.unpack())
+        noise.fill_with_noise(std, generator)
+        self.copy_rows(0, noise)
+
+    def _plain(self, parts: tuple[Tensor, Tensor, Tensor | None]) -> GroupedWeight:
+        values, scales, shifts = parts
+        if self.packed.has_offsets:
+            return self.plain(values, scales, offsets=shifts)
+        return self.plain(values, scales, shifts)
+
+
+class NativeInt4Weight(_NativeGroupedWeight):
+    """Counterpart of ``Int4Weight``."""
 
     packed: cpu.PackedInt4Weight
+    plain = Int4Weight
 
     def __init__(self, packed: cpu.PackedInt4Weight) -> None:
         super().__init__()
         self.packed = packed
 
-    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        return cpu.int4_linear(x, self.packed, bias)
+    def forward(self, x: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+        return cpu.int4_linear(x, self.packed, bias, out=out)
 
     def silu_and_mul(self, x: Tensor, bias: Tensor | None = None, added: Tensor | None = None) -> Tensor:
         return cpu.int4_linear_silu_and_mul(x, self.packed, bias, added=added)
 
-    def dequantize(self) -> Tensor:
-        return dequantize_int4(*self.packed.unpack())
 
-    def copy_rows(self, first_row: int, rows: LinearWeight) -> None:
-        parts = {name: part.detach() for name, part in rows.named_parameters()}
-        self.packed.fill(first_row, parts["values"], parts["scales"].to(self.packed.scale_dtype), parts.get("zeros"))
+class NativeInt8GroupsWeight(_NativeGroupedWeight):
+    """Counterpart of ``Int8GroupsWeight``."""
 
-    def fill_with_noise(self, std: float, generator: torch.Generator) -> None:
-        values, scales, zeros = self.packed.unpack()
-        noise = Int4Weight(values, scales, zeros)
-        noise.fill_with_noise(std, generator)
-        self.copy_rows(0, noise)
+    packed: cpu.PackedInt8GroupsWeight
+    plain = Int8GroupsWeight
+
+    def __init__(self, packed: cpu.PackedInt8GroupsWeight) -> None:
+        super().__init__()
+        self.packed = packed
+
+    def forward(self, x: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+        return cpu.int8_groups_linear(x, self.packed, bias, out=out)
+
+    def silu_and_mul(self, x: Tensor, bias: Tensor | None = None, added: Tensor | None = None) -> Tensor:
+        return cpu.int8_groups_linear_silu_and_mul(x, self.packed, bias, added=added)
+
+
+class NativeMixedWeight(MixedWeight):
+    """Counterpart of ``MixedWeight``: products are written side by side.
+
+    Args:
+        gated: only :meth:`LinearWeight.silu_and_mul` will be asked of it.
+    """
+
+    def __init__(self, output_size: int, input_size: int, *, gated: bool) -> None:
+        super().__init__(output_size, input_size)
+        self.gated = gated
+
+    def empty_like(self, rows: LinearWeight, num_rows: int, *, alone: bool) -> LinearWeight:
+        return _packed(empty_like(rows, num_rows, _META), self.gated and alone)
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        if len(self.weights) == 1:
+            return super().forward(x, bias)
+        out = torch.empty((len(x), self.output_size))
+        start = 0
+        for part in cast("list[_NativeWeight]", self.parts):
+            end = start + part.packed.out_features
+            part(x, None if bias is None else bias[start:end], out[:, start:end])
+            start = end
+        return out
 
 
 def _packed(weight: LinearWeight, gated: bool) -> LinearWeight:
@@ -156,16 +226,21 @@ def _packed(weight: LinearWeight, gated: bool) -> LinearWeight:
         return NativeInt8Weight(cpu.PackedInt8Weight(*weight.values.shape, gated=gated))
     if isinstance(weight, Int4Weight):
         rows, bytes_of_row = weight.values.shape
-        return NativeInt4Weight(
-            cpu.PackedInt4Weight(
-                rows,
-                2 * bytes_of_row,
-                group_size=weight.group_size,
-                scale_dtype=weight.scales.dtype,
-                has_zeros=weight.zeros is not None,
-                gated=gated,
-            )
-        )
+        return NativeInt4Weight(cpu.PackedInt4Weight(rows, 2 * bytes_of_row, **_layout(weight), gated=gated))
+    if isinstance(weight, Int8GroupsWeight):
+        return NativeInt8GroupsWeight(cpu.PackedInt8GroupsWeight(*weight.values.shape, **_layout(weight), gated=gated))
+    if isinstance(weight, MixedWeight):
+        return NativeMixedWeight(weight.output_size, weight.input_size, gated=gated)
     if isinstance(weight, InputOrderWeight):
         return InputOrderWeight(_packed(weight.weight, gated), torch.empty_like(weight.input_order, device="cpu"))
     return weight.to_empty(device="cpu")
+
+
+def _layout(weight: GroupedWeight) -> dict[str, Any]:
+    """Return what the packed counterpart must know of a weight's groups."""
+    return {
+        "group_size": weight.group_size,
+        "scale_dtype": weight.scales.dtype,
+        "has_zeros": weight.zeros is not None,
+        "has_offsets": weight.offsets is not None,
+    }

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
+#include <mutex>
 #include <new>
 #include <utility>
 
@@ -14,6 +16,10 @@ namespace {
 
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 constexpr std::size_t kCacheLine = 64;
+constexpr std::size_t kRegionBytes = 16 * kHugePage;
+// Buffers of this size share a region: less is no stream, and more fills pages of its own.
+constexpr std::size_t kLeastSharedBytes = std::size_t{64} << 10;
+constexpr std::size_t kMostSharedBytes = kRegionBytes / 4;
 
 std::size_t round_up(std::size_t value, std::size_t step) { return (value + step - 1) / step * step; }
 
@@ -35,33 +41,42 @@ void* map_huge_pages(std::size_t num_bytes) {
     return data + before;
 }
 
+std::shared_ptr<void> map(std::size_t num_bytes) {
+    const std::size_t size = round_up(num_bytes, kHugePage);
+    return {map_huge_pages(size), [size](void* data) { munmap(data, size); }};
+}
+
+// A part of a region that buffers fill one after the other. It is given back when the last of them is gone.
+std::shared_ptr<void> share_huge_pages(std::size_t num_bytes) {
+    static std::mutex mutex;
+    static std::weak_ptr<void> last_region;
+    static std::size_t used;
+    const std::lock_guard<std::mutex> lock(mutex);
+    std::shared_ptr<void> region = last_region.lock();
+    if (region == nullptr || kRegionBytes - used < num_bytes) {
+        last_region = region = map(kRegionBytes);
+        used = 0;
+    }
+    char* data = static_cast<char*>(region.get()) + used;
+    used += round_up(num_bytes, kCacheLine);
+    return {std::move(region), data};
+}
+
+std::shared_ptr<void> allocate_small(std::size_t num_bytes) {
+    void* data = std::aligned_alloc(kCacheLine, round_up(num_bytes, kCacheLine));
+    if (data == nullptr) throw std::bad_alloc();
+    std::memset(data, 0, num_bytes);
+    return {data, std::free};
+}
+
 }  // namespace
 
 AlignedBuffer::AlignedBuffer(std::size_t num_bytes) : size_(num_bytes) {
     if (num_bytes == 0) return;
-    if (num_bytes >= kHugePage) {
-        data_ = map_huge_pages(round_up(num_bytes, kHugePage));
-    } else {
-        data_ = std::aligned_alloc(kCacheLine, round_up(num_bytes, kCacheLine));
-        if (data_ == nullptr) throw std::bad_alloc();
-        std::memset(data_, 0, num_bytes);
-    }
-}
-
-AlignedBuffer::~AlignedBuffer() {
-    if (size_ >= kHugePage)
-        munmap(data_, round_up(size_, kHugePage));
-    else
-        std::free(data_);
-}
-
-AlignedBuffer::AlignedBuffer(AlignedBuffer&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
-
-AlignedBuffer& AlignedBuffer::operator=(AlignedBuffer&& other) noexcept {
-    std::swap(data_, other.data_);
-    std::swap(size_, other.size_);
-    return *this;
+    owner_ = num_bytes < kLeastSharedBytes  ? allocate_small(num_bytes)
+             : num_bytes < kMostSharedBytes ? share_huge_pages(num_bytes)
+                                            : map(num_bytes);
+    data_ = owner_.get();
 }
 
 void* scratch(std::size_t num_bytes) {

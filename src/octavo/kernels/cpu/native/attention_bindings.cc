@@ -2,6 +2,7 @@
 
 #include "elementwise.h"
 #include "paged_attention.h"
+#include "varlen_attention.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -30,6 +31,17 @@ void bind_paged_attention(Operations& operations) {
         "query"_a, "query_stride"_a, "output"_a, "num_heads"_a, "keys"_a, "values"_a, "kv_type"_a, "num_kv_heads"_a,
         "head_dim"_a, "block_size"_a, "block_tables"_a, "table_stride"_a, "query_starts"_a, "seq_lens"_a, "num_seqs"_a,
         "scale"_a, "window"_a, "key_scales"_a, "value_scales"_a, "soft_cap"_a, "sinks"_a);
+}
+
+void bind_varlen_attention(Operations& operations) {
+    operations.def(
+        "varlen_attention",
+        [](uintptr_t qkv, int64_t qkv_stride, uintptr_t starts, int64_t num_seqs, int64_t num_heads, int64_t head_dim,
+           float scale, uintptr_t output) {
+            varlen_attention({at<const float>(qkv), qkv_stride, at<const int64_t>(starts), num_seqs, num_heads, head_dim,
+                              scale, at<float>(output)});
+        },
+        "qkv"_a, "qkv_stride"_a, "starts"_a, "num_seqs"_a, "num_heads"_a, "head_dim"_a, "scale"_a, "output"_a);
 }
 
 void bind_elementwise(Operations& operations) {
@@ -88,5 +100,6 @@ void bind_elementwise(Operations& operations) {
 
 void bind_attention(Operations& operations) {
     bind_paged_attention(operations);
+    bind_varlen_attention(operations);
     bind_elementwise(operations);
 }

@@ -12,7 +12,15 @@ namespace octavo::OCTAVO_ISA {
 
 namespace {
 
-constexpr int kMaxRowsOfStrip = kWidth == 16 ? 6 : 2;
+// Rows whose sums fit in registers, for both halves of a strip at once.
+constexpr int kRowsThatFit = kWidth == 16 ? 6 : 2;
+// A few rows more are better off with some of their fp32 sums in the cache than as two blocks, the first of which waits
+// for memory; but not where a unit has sums of its own in registers.
+#if defined(OCTAVO_ISA_avx512_vnni)
+constexpr int kRowsBeyond = 2;
+#else
+constexpr int kRowsBeyond = 0;
+#endif
 constexpr int64_t kCacheLine = 64;
 
 F32 load_scale(const float* p) { return load(p); }
@@ -34,10 +42,12 @@ void prefetch_line(const uint8_t* p) {
 }
 
 struct Nibbles {
-    static constexpr int kMaxRows = kMaxRowsOfStrip;
+    static constexpr int kMaxRowsOfStrip = kRowsThatFit + kRowsBeyond;
+    static constexpr int kMaxRows = kMaxRowsOfStrip, kRowsABlock = kRowsThatFit;
     static constexpr int kDefaultZero = 8;
     static constexpr int kBias = 0;  // what load_nibbles has taken off each number
-    static constexpr int kLinesAUnit = kFeaturesAUnit / 8;
+    static constexpr int kFeatures = kFeaturesAUnit;  // of which add_unit adds the products
+    static constexpr int kLinesAUnit = kFeatures / 8;
 
     template <int kRows, int kHalves>
     static void add_unit(const uint8_t* line, const RowPointers<kRows>& x, GroupSums<kRows, kHalves>& sums) {
@@ -69,10 +79,12 @@ struct Nibbles {
 };
 
 struct Bytes {
-    static constexpr int kMaxRows = 2 * kMaxRowsOfStrip;
+    static constexpr int kMaxRowsOfStrip = kRowsThatFit;
+    static constexpr int kMaxRows = 2 * kRowsThatFit, kRowsABlock = kMaxRows;
     static constexpr int kDefaultZero = 128;
     static constexpr int kBias = 128 - kOffset;
-    static constexpr int kLinesAUnit = kFeaturesAUnit / 4;
+    static constexpr int kFeatures = 16;
+    static constexpr int kLinesAUnit = kFeatures / 4;
 
     template <int kRows, int kHalves>
     static void add_unit(const uint8_t* line, const RowPointers<kRows>& x, GroupSums<kRows, kHalves>& sums) {
@@ -96,7 +108,7 @@ template <typename Format, typename Scale>
 struct Grouped {
     template <int kRows>
     struct Kernel {
-        static constexpr int kHalves = kRows > kMaxRowsOfStrip ? 1 : 2;  // at once
+        static constexpr int kHalves = kRows > Format::kMaxRowsOfStrip ? 1 : 2;  // at once
 
         struct Sums {
             F32 of[kHalves][kRows];
@@ -112,9 +124,8 @@ struct Grouped {
                 add_groups(args, first_row, panel, lane + turn * kHalfPanel, turn, turns[turn]);
             const Sums &low = turns[0], &high = turns[2 / kHalves - 1];
             for (int r = 0; r < kRows; ++r) {
-                const F32 scale = broadcast(args.x.scales[first_row + r]);
-                finish(args.output, args.weight->panels(), first_row + r, panel, lane, low.of[0][r] * scale,
-                       high.of[kHalves - 1][r] * scale);
+                finish(args.output, args.weight->panels(), first_row + r, panel, lane, low.of[0][r],
+                       high.of[kHalves - 1][r]);
             }
         }
 
@@ -124,8 +135,8 @@ struct Grouped {
             const int64_t num_groups = weight.num_groups(), group_size = weight.format().group_size;
             const int64_t lines_offset = weight.lines_offset(), block_bytes = weight.block_bytes();
             const Shift shift = weight.format().shift;
-            const int of_size = group_size == 32 ? 0 : group_size == 64 ? 1 : 2;
-            const int32_t* negated_sums = args.x.negated_group_sums[of_size] + first_row * num_groups;
+            const float* x_scales = args.x.scales + first_row;
+            const int32_t* negated_sums = args.x.negated_sums + first_row;
             const uint8_t* block = weight.data() + panel * weight.panel_bytes();
             const uint8_t* next_panel = block + weight.panel_bytes() + turn * weight.panel_bytes() / 2;
             RowPointers<kRows> x(args.x, first_row);
@@ -145,30 +156,31 @@ struct Grouped {
                         prefetch_l2(next_panel + group * block_bytes / 2 + offset);
                 }
                 GroupSums<kRows, kHalves> of_group;
-                start(shift, reinterpret_cast<const uint16_t*>(shifts) + column, negated_sums + group, num_groups,
-                      of_group);
+                start(shift, reinterpret_cast<const uint16_t*>(shifts) + column, negated_sums, of_group);
                 const uint8_t* line = block + lines_offset + column * GroupedMatrix::kBytesAColumn;
-                for (int64_t k = 0; k < group_size; k += kFeaturesAUnit) {
+                for (int64_t k = 0; k < group_size; k += Format::kFeatures) {
                     Format::add_unit(line, x, of_group);
                     line += Format::kLinesAUnit * GroupedMatrix::kLineBytes;
-                    x.advance(kFeaturesAUnit);
+                    x.advance(Format::kFeatures);
                 }
 #pragma GCC unroll 2
                 for (int h = 0; h < kHalves; ++h) {
                     const F32 scale = load_scale(scales + h * kHalfPanel);
 #pragma GCC unroll 12
                     for (int r = 0; r < kRows; ++r)
-                        sums.of[h][r] = fma(to_f32(of_group.of[h][r]), scale, sums.of[h][r]);
+                        sums.of[h][r] =
+                            fma(to_f32(of_group.of[h][r]), scale * broadcast(x_scales[r]), sums.of[h][r]);
                 }
                 if (shift == Shift::offsets)
-                    add_offsets(reinterpret_cast<const Scale*>(shifts) + column, negated_sums + group, num_groups,
-                                sums);
+                    add_offsets(reinterpret_cast<const Scale*>(shifts) + column, negated_sums, x_scales, sums);
+                x_scales += args.x.num_rows;
+                negated_sums += args.x.num_rows;
             }
             result = sums;
         }
 
         // A zero point takes its product with the sum of the group's activations off.
-        static void start(Shift shift, const uint16_t* zeros, const int32_t* negated_sums, int64_t row_stride,
+        static void start(Shift shift, const uint16_t* zeros, const int32_t* negated_sums,
                           GroupSums<kRows, kHalves>& sums) {
             I32 zero_points[kHalves];
 #pragma GCC unroll 2
@@ -177,7 +189,7 @@ struct Grouped {
                                                        : broadcast_i32(shift == Shift::half ? Format::kDefaultZero : 0);
 #pragma GCC unroll 12
             for (int r = 0; r < kRows; ++r) {
-                const int32_t sum = negated_sums[r * row_stride];
+                const int32_t sum = negated_sums[r];
 #pragma GCC unroll 2
                 for (int h = 0; h < kHalves; ++h) {
                     sums.of[h][r] = multiply_small(zero_points[h], broadcast_i32(sum));
@@ -187,13 +199,13 @@ struct Grouped {
             }
         }
 
-        static void add_offsets(const Scale* offsets, const int32_t* negated_sums, int64_t row_stride, Sums& sums) {
+        static void add_offsets(const Scale* offsets, const int32_t* negated_sums, const float* x_scales, Sums& sums) {
 #pragma GCC unroll 2
             for (int h = 0; h < kHalves; ++h) {
                 const F32 offset = load_scale(offsets + h * kHalfPanel);
 #pragma GCC unroll 12
                 for (int r = 0; r < kRows; ++r) {
-                    const F32 sum = broadcast(static_cast<float>(negated_sums[r * row_stride]));
+                    const F32 sum = broadcast(static_cast<float>(negated_sums[r]) * x_scales[r]);
                     sums.of[h][r] = fma(sum, offset, sums.of[h][r]);
                 }
             }
@@ -204,9 +216,9 @@ struct Grouped {
 template <typename Format>
 void run(const GroupedLinearArgs& args) {
     if (args.weight->format().scale_type == ScaleType::fp32)
-        run_linear<Grouped<Format, float>::template Kernel, Format::kMaxRows>(args);
+        run_linear<Grouped<Format, float>::template Kernel, Format::kMaxRows>(args, Format::kRowsABlock);
     else
-        run_linear<Grouped<Format, uint16_t>::template Kernel, Format::kMaxRows>(args);
+        run_linear<Grouped<Format, uint16_t>::template Kernel, Format::kMaxRows>(args, Format::kRowsABlock);
 }
 
 }  // namespace

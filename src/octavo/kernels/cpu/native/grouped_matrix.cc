@@ -73,24 +73,32 @@ void GroupedMatrix::fill(const uint8_t* values, const void* scales, const void* 
 }
 
 void GroupedMatrix::read(int64_t first, int64_t num_rows, uint8_t* values, void* scales, void* shifts) const {
+    pool().parallel_for(num_rows, [&](int64_t row) { read_row(first + row, row, values, scales, shifts); });
+}
+
+void GroupedMatrix::gather(const int64_t* row_ids, int64_t num_ids, uint8_t* values, void* scales,
+                           void* shifts) const {
+    panels_.check(row_ids, num_ids);
+    pool().parallel_for(num_ids, [&](int64_t i) { read_row(row_ids[i], i, values, scales, shifts); });
+}
+
+void GroupedMatrix::read_row(int64_t row, int64_t to_row, uint8_t* values, void* scales, void* shifts) const {
     const int64_t scale_bytes = format_.scale_bytes(), group_bytes = format_.group_bytes();
     const int64_t shift_bytes = format_.shift == Shift::zeros ? 1 : format_.shift_bytes();
-    pool().parallel_for(num_rows, [&](int64_t row) {
-        for (int64_t group = 0; group < num_groups_; ++group) {
-            const int64_t cell = row * num_groups_ + group;
-            const Cells cells = cells_of(first + row, group);
-            std::memcpy(static_cast<char*>(scales) + cell * scale_bytes, cells.scale, scale_bytes);
-            if (shift_bytes) std::memcpy(static_cast<char*>(shifts) + cell * shift_bytes, cells.shift, shift_bytes);
-            const uint8_t* from = cells.bytes;
-            uint8_t* to = values + cell * group_bytes;
-            for (int64_t byte = 0; byte < group_bytes; byte += kBytesAColumn, from += kLineBytes) {
-                if (format_.bits == 4)
-                    from_line(from, to + byte);
-                else
-                    std::memcpy(to + byte, from, kBytesAColumn);
-            }
+    for (int64_t group = 0; group < num_groups_; ++group) {
+        const int64_t cell = to_row * num_groups_ + group;
+        const Cells cells = cells_of(row, group);
+        std::memcpy(static_cast<char*>(scales) + cell * scale_bytes, cells.scale, scale_bytes);
+        if (shift_bytes) std::memcpy(static_cast<char*>(shifts) + cell * shift_bytes, cells.shift, shift_bytes);
+        const uint8_t* from = cells.bytes;
+        uint8_t* to = values + cell * group_bytes;
+        for (int64_t byte = 0; byte < group_bytes; byte += kBytesAColumn, from += kLineBytes) {
+            if (format_.bits == 4)
+                from_line(from, to + byte);
+            else
+                std::memcpy(to + byte, from, kBytesAColumn);
         }
-    });
+    }
 }
 
 }  // namespace octavo

@@ -25,7 +25,7 @@ enum class Shift : int { half, zeros, offsets };
 
 struct GroupedFormat {
     int bits;            // 4 or 8
-    int64_t group_size;  // 32, 64 or 128
+    int64_t group_size;  // 32, 64 or 128, of 8 bits also 16
     ScaleType scale_type;
     Shift shift;
 
@@ -47,6 +47,7 @@ class GroupedMatrix {
     const Panels& panels() const { return panels_; }
     const GroupedFormat& format() const { return format_; }
     int64_t in_features() const { return in_features_; }
+    int64_t group_size() const { return format_.group_size; }
     int64_t num_groups() const { return num_groups_; }
     int64_t scales_bytes() const { return kPanelColumns * format_.scale_bytes(); }  // of a block
     int64_t lines_offset() const { return scales_bytes() + kPanelColumns * format_.shift_bytes(); }
@@ -62,12 +63,17 @@ class GroupedMatrix {
     // The contrary: copy rows out.
     void read(int64_t first, int64_t num_rows, uint8_t* values, void* scales, void* shifts) const;
 
+    // The same for rows in any order, those of a lookup. Throws std::out_of_range.
+    void gather(const int64_t* row_ids, int64_t num_ids, uint8_t* values, void* scales, void* shifts) const;
+
   private:
     // Where a row's scale, shift and first byte of a group are.
     struct Cells {
         uint8_t *scale, *shift, *bytes;
     };
     Cells cells_of(int64_t row, int64_t group) const;
+    // Copy a row out, to row `to_row` of the destinations.
+    void read_row(int64_t row, int64_t to_row, uint8_t* values, void* scales, void* shifts) const;
 
     Panels panels_;
     GroupedFormat format_;

@@ -26,6 +26,7 @@ class Int8Matrix {
 
     const Panels& panels() const { return panels_; }
     int64_t in_features() const { return in_features_; }
+    int64_t group_size() const { return in_features_; }
     int64_t num_lines() const { return num_lines_; }  // of a panel
     int64_t panel_bytes() const { return num_lines_ * kLineBytes; }
     const uint8_t* data() const { return static_cast<const uint8_t*>(buffer_.data()); }

@@ -16,6 +16,7 @@
 #include "program.h"
 #include "quantized_bindings.h"
 #include "relax.h"
+#include "sampling_bindings.h"
 #include "simd_probes.h"
 #include "thread_pool.h"
 
@@ -135,6 +136,7 @@ NB_MODULE(_native, m) {
     bind_linear(m, operations);
     bind_quantized_linear(m, operations);
     bind_attention(operations);
+    bind_sampling(m);
     nb::module_ probes = m.def_submodule("pool_probes");
     bind_pool_probes(probes);
     bind_simd_probe(m);

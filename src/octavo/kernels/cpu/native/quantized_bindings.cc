@@ -23,9 +23,11 @@ T* at(uintptr_t address) {
 }
 
 // Activations as they come, or a buffer of quantised ones; the other address is 0.
-QuantizedRows rows_of(uintptr_t x, int64_t x_stride, uintptr_t quantized, int64_t num_rows, int64_t in_features) {
-    if (quantized) return {at<void>(quantized), num_rows, in_features};
-    const QuantizedRows rows(scratch(QuantizedRows::num_bytes(num_rows, in_features)), num_rows, in_features);
+QuantizedRows rows_of(uintptr_t x, int64_t x_stride, uintptr_t quantized, int64_t num_rows, int64_t in_features,
+                      int64_t group_size) {
+    if (quantized) return {at<void>(quantized), num_rows, in_features, group_size};
+    void* buffer = scratch(QuantizedRows::num_bytes(num_rows, in_features, group_size));
+    const QuantizedRows rows(buffer, num_rows, in_features, group_size);
     quantize_rows(at<const float>(x), x_stride, rows);
     return rows;
 }
@@ -46,8 +48,9 @@ Int8Matrix make_int8(int64_t out_features, int64_t in_features, bool gated) {
 GroupedMatrix make_grouped(int64_t out_features, int64_t in_features, int bits, int64_t group_size,
                            const std::string& scale_type, const std::string& shift, bool gated) {
     if (out_features < 0 || in_features < 0 || (gated && out_features % 2)) refuse(out_features, in_features, "");
-    if (group_size != 32 && group_size != 64 && group_size != 128)
-        refuse(out_features, in_features, " in groups of " + std::to_string(group_size) + "; they may be 32, 64 or 128");
+    if (group_size != 32 && group_size != 64 && group_size != 128 && !(bits == 8 && group_size == 16))
+        refuse(out_features, in_features, " in groups of " + std::to_string(group_size) +
+                                              "; they may be 32, 64 or 128, of 8 bits also 16");
     if (in_features % group_size) refuse(out_features, in_features, " in groups of " + std::to_string(group_size));
     if (scale_type != "float16" && scale_type != "float32")
         throw std::invalid_argument("no scales of type " + scale_type);
@@ -64,7 +67,7 @@ void bind_product(Operations& operations, const char* name, void (*compute)(cons
         name,
         [compute](const Matrix& weight, uintptr_t x, int64_t x_stride, uintptr_t quantized, int64_t num_rows,
                   uintptr_t y, int64_t y_stride, uintptr_t bias, uintptr_t residual, int64_t residual_stride) {
-            compute({&weight, rows_of(x, x_stride, quantized, num_rows, weight.in_features()),
+            compute({&weight, rows_of(x, x_stride, quantized, num_rows, weight.in_features(), weight.group_size()),
                      {at<float>(y), y_stride, at<const float>(bias), at<const float>(residual), residual_stride}});
         },
         "weight"_a, "x"_a, "x_stride"_a, "quantized"_a, "num_rows"_a, "y"_a, "y_stride"_a, "bias"_a, "residual"_a,
@@ -113,20 +116,29 @@ void bind_grouped(nb::module_& m, Operations& operations) {
                uintptr_t shifts) {
                 self.read(first, num_rows, at<uint8_t>(values), at<void>(scales), at<void>(shifts));
             },
-            "first"_a, "num_rows"_a, "values"_a, "scales"_a, "shifts"_a, Released());
+            "first"_a, "num_rows"_a, "values"_a, "scales"_a, "shifts"_a, Released())
+        .def(
+            "gather",
+            [](const GroupedMatrix& self, uintptr_t row_ids, int64_t num_ids, uintptr_t values, uintptr_t scales,
+               uintptr_t shifts) {
+                self.gather(at<const int64_t>(row_ids), num_ids, at<uint8_t>(values), at<void>(scales),
+                            at<void>(shifts));
+            },
+            "row_ids"_a, "num_ids"_a, "values"_a, "scales"_a, "shifts"_a, Released());
     m.def("pack_grouped", &make_grouped, "out_features"_a, "in_features"_a, "bits"_a, "group_size"_a, "scale_dtype"_a,
           "shift"_a, "gated"_a, Released());
     bind_product<GroupedLinearArgs, GroupedMatrix>(operations, "grouped_linear", grouped_linear);
 }
 
 void bind_rows(nb::module_& m) {
-    m.def("quantized_rows_bytes", &QuantizedRows::num_bytes, "num_rows"_a, "size"_a);
+    m.def("quantized_rows_bytes", &QuantizedRows::num_bytes, "num_rows"_a, "size"_a,
+          "group_size"_a);
     m.def(
         "quantize_rows",
-        [](uintptr_t x, int64_t num_rows, int64_t size, int64_t x_stride, uintptr_t buffer) {
-            quantize_rows(at<const float>(x), x_stride, {at<void>(buffer), num_rows, size});
+        [](uintptr_t x, int64_t num_rows, int64_t size, int64_t group_size, int64_t x_stride, uintptr_t buffer) {
+            quantize_rows(at<const float>(x), x_stride, {at<void>(buffer), num_rows, size, group_size});
         },
-        "x"_a, "num_rows"_a, "size"_a, "x_stride"_a, "buffer"_a, Released());
+        "x"_a, "num_rows"_a, "size"_a, "group_size"_a, "x_stride"_a, "buffer"_a, Released());
 }
 
 DenseWeight dense_weight(uintptr_t weight, const std::string& type, int64_t num_rows, int64_t num_columns,

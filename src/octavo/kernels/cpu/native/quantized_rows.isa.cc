@@ -19,7 +19,7 @@ F32 load_at(const float* x, int64_t size, int64_t k) {
     return size - k < kWidth ? load_first(x + k, lanes_at(size, k)) : load(x + k);
 }
 
-// The largest magnitude of a row; not finite if one of its numbers is not.
+// The largest magnitude of `size` numbers; not finite if one of them is not.
 float largest_magnitude(const float* x, int64_t size) {
     F32 largest = zero(), poison = zero();
     for (int64_t k = 0; k < size; k += kWidth) {
@@ -41,35 +41,32 @@ int32_t quantize_unit(const float* x, int64_t size, int64_t first, float inverse
     return static_cast<int32_t>(sum(total));
 }
 
-void quantize_row(const float* x, const QuantizedRows& rows, int64_t row) {
-    const float largest = largest_magnitude(x, rows.size);
+void quantize_group(const float* x, int64_t size, int8_t* values, float* scale, int32_t* negated_sum) {
+    const float largest = largest_magnitude(x, size);
     const bool is_finite = largest <= kLargestFloat;
     float inverse = is_finite && largest > 0 ? kLargestValue / largest : 0.0f;
-    float scale = largest / kLargestValue;
-    if (inverse > kLargestFloat) {  // too small a row for its scale to have an inverse
+    *scale = largest / kLargestValue;
+    if (inverse > kLargestFloat) {  // too small a group for its scale to have an inverse
         inverse = kLargestFloat;
-        scale = 1.0f / kLargestFloat;
-    }
-    rows.scales[row] = scale;
-    int8_t* values = rows.values + row * rows.stride;
-    for (int64_t k = rows.size / kWidth * kWidth; k < rows.stride; ++k) values[k] = 0;
-    int32_t* group_sums[QuantizedRows::kNumGroupSizes];
-    for (int i = 0; i < QuantizedRows::kNumGroupSizes; ++i) {
-        group_sums[i] = rows.negated_group_sums[i] + row * rows.num_groups[i];
-        for (int64_t group = 0; group < rows.num_groups[i]; ++group) group_sums[i][group] = 0;
+        *scale = 1.0f / kLargestFloat;
     }
     int32_t total = 0;
-    for (int64_t k = 0; k < rows.size; k += kFeaturesAUnit) {
-        int32_t of_unit = 0;
-        if (is_finite)
-            of_unit = quantize_unit(x, rows.size, k, inverse, values);
-        else
-            for (int64_t i = k; i < k + kFeaturesAUnit && i < rows.size; ++i) values[i] = 0;
-        total -= of_unit;
-        for (int i = 0; i < QuantizedRows::kNumGroupSizes; ++i)
-            group_sums[i][k / QuantizedRows::kGroupSizes[i]] -= of_unit;
+    if (is_finite)
+        for (int64_t k = 0; k < size; k += kFeaturesAUnit) total -= quantize_unit(x, size, k, inverse, values);
+    else
+        for (int64_t k = 0; k < size; ++k) values[k] = 0;
+    *negated_sum = total;
+}
+
+void quantize_row(const float* x, const QuantizedRows& rows, int64_t row) {
+    int8_t* values = rows.values + row * rows.stride;
+    for (int64_t k = rows.size / kWidth * kWidth; k < rows.stride; ++k) values[k] = 0;
+    for (int64_t group = 0; group < rows.num_groups; ++group) {
+        const int64_t first = group * rows.group_size, rest = rows.size - first;
+        const int64_t cell = group * rows.num_rows + row;
+        quantize_group(x + first, rest < rows.group_size ? rest : rows.group_size, values + first, rows.scales + cell,
+                       rows.negated_sums + cell);
     }
-    rows.negated_sums[row] = total;
 }
 
 }  // namespace

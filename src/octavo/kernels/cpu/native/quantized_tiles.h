@@ -64,11 +64,13 @@ void run_panels(const Args& args, int64_t num_rows, int64_t first_row, int64_t f
     for (int64_t panel = first_panel; panel < end_panel; ++panel) run(args, first_row, panel);
 }
 
+// Up to kMaxRows rows are one block, more are blocks of at most `rows_a_block`.
 template <template <int> typename Kernel, int kMaxRows, typename Args>
-void run_linear(const Args& args) {
+void run_linear(const Args& args, int64_t rows_a_block = kMaxRows) {
     const int64_t num_panels = args.weight->panels().count();
     if (args.x.num_rows == 0 || num_panels == 0) return;
-    const Division division(args.x.num_rows, kMaxRows, num_panels, args.weight->panel_bytes());
+    const int64_t most_rows = args.x.num_rows <= kMaxRows ? kMaxRows : rows_a_block;
+    const Division division(args.x.num_rows, most_rows, num_panels, args.weight->panel_bytes());
     division.run([&](int64_t block, int64_t first_panel, int64_t end_panel) {
         prefetch_rows(args.x, division.first_row(block), division.rows_of(block));
         run_panels<Kernel>(args, division.rows_of(block), division.first_row(block), first_panel, end_panel,

@@ -1,0 +1,1 @@
+"""Requests in, vectors out: the engine for embedding models and cross-encoders."""

@@ -1,0 +1,99 @@
+"""Builds an engine core for vectors from its settings: device, dtype, weights, runner."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from octavo.config.sizes import format_bytes
+from octavo.engine import memory
+from octavo.engine.builder import choose_device, choose_dtype, free_memory, prepare_cpu
+from octavo.engine.messages import EngineReady
+from octavo.engine.pooling.core import PoolingCore
+from octavo.engine.pooling.runner import DecoderRunner, EncoderRunner
+from octavo.kernels.cpu import has_native
+from octavo.models.layers.encoder import Encoder
+from octavo.models.pooling_loading import load_pooling_model, pooling_weight_bytes
+from octavo.models.quantization.choice import choose_formats
+
+if TYPE_CHECKING:
+    from octavo.config import EngineConfig
+    from octavo.models.config import ModelConfig
+    from octavo.models.encoder_config import EncoderConfig
+    from octavo.models.pooling_config import PoolingConfig
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltPoolingEngine:
+    """An engine core and what its client wants to know about it."""
+
+    core: PoolingCore
+    ready: EngineReady
+
+
+def build_pooling_engine(
+    config: EngineConfig,
+    directory: Path,
+    model_config: ModelConfig | EncoderConfig,
+    pooling: PoolingConfig,
+    max_model_len: int,
+) -> BuiltPoolingEngine:
+    """Load a model and make everything around it.
+
+    Raises:
+        ConfigError: the device is missing, or the model does not fit in memory.
+        ModelError: the checkpoint is broken or not supported.
+    """
+    device = choose_device(config.device)
+    dtype = choose_dtype(config.dtype, model_config.dtype, device)
+    if device.type == "cpu":
+        prepare_cpu(config.cpu_threads)
+    formats = choose_formats(config.quantization, model_config.quantization)
+    num_weight_bytes = pooling_weight_bytes(model_config, dtype=dtype, formats=formats)
+    memory.check_weights_fit(num_weight_bytes, free_memory(device), device.type)
+    model = load_pooling_model(
+        directory,
+        model_config,
+        dtype=dtype,
+        device=device,
+        load_format=config.load_format,
+        seed=config.seed,
+        formats=formats,
+        native=device.type == "cpu" and has_native(),
+    )
+    runner = (
+        EncoderRunner(model, pooling, device)
+        if isinstance(model, Encoder)
+        else DecoderRunner(
+            model,
+            pooling,
+            device,
+            dtype=dtype,
+            block_size=config.block_size,
+            max_num_seqs=config.max_num_seqs,
+            max_num_tokens=max(config.max_num_batched_tokens, max_model_len),
+        )
+    )
+    logger.info(
+        "weights: %s, %s; vectors by %s pooling on %s, %s",
+        format_bytes(num_weight_bytes),
+        formats.method or "not quantized",
+        pooling.pooling_type,
+        device,
+        str(dtype).removeprefix("torch."),
+    )
+    core = PoolingCore(runner, max_num_seqs=config.max_num_seqs, max_num_batched_tokens=config.max_num_batched_tokens)
+    ready = EngineReady(
+        num_blocks=0,
+        block_size=config.block_size,
+        max_model_len=max_model_len,
+        device=str(device),
+        dtype=str(dtype).removeprefix("torch."),
+        kv_cache_dtype=str(dtype).removeprefix("torch."),
+        quantization=formats.method,
+    )
+    return BuiltPoolingEngine(core, ready)
