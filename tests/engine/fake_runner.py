@@ -35,15 +35,20 @@ class FakeRunner:
         self.cache: list[list[object]] = [[None] * block_size for _ in range(num_blocks + 1)]
         self.tokens: list[list[int]] = [[] for _ in range(max_num_seqs)]
         self.blocks: list[list[int]] = [[] for _ in range(max_num_seqs)]
+        self.num_drafted = [0] * max_num_seqs
 
     def execute(self, plan: StepPlan) -> StepResult:
         for admission in plan.admissions:
             self.tokens[admission.row] = list(admission.token_ids)
+            self.num_drafted[admission.row] = 0
             self.blocks[admission.row] = list(admission.block_ids)
         for row, index, block_ids in plan.new_blocks:
             assert len(self.blocks[row]) == index
             self.blocks[row] += block_ids
         batch = list(zip(plan.rows, plan.starts, plan.counts, strict=True))
+        for sample, draft in plan.drafts.items():
+            row, start, count = batch[plan.samples[sample]]
+            self.tokens[row][start + count - len(draft) :] = draft
         for row, start, count in batch:
             assert count > 0
             for position in range(start, start + count):
@@ -52,11 +57,16 @@ class FakeRunner:
             for position in range(start + count):
                 self._check(row, position)
         sampled = []
-        for index in plan.samples:
+        for sample, index in enumerate(plan.samples):
             row, start, count = batch[index]
-            assert len(self.tokens[row]) == start + count, "a sample follows the last known token"
-            sampled.append(next_token(tuple(self.tokens[row])))
-            self.tokens[row].append(sampled[-1])
+            num_drafted = len(plan.drafts.get(sample, ()))
+            num_rejected = len(self.tokens[row]) - start - count
+            assert 0 <= num_rejected <= self.num_drafted[row], "a sample follows the last known token"
+            self.num_drafted[row] = num_drafted
+            ends = range(start + count - num_drafted, start + count + 1)
+            following = [next_token(tuple(self.tokens[row][:end])) for end in ends]
+            self.tokens[row][ends[0] :] = following
+            sampled += following
         return StepResult(sampled)
 
     def _write(self, row: int, position: int) -> None:

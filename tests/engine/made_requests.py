@@ -10,6 +10,7 @@ from octavo.engine.messages import EngineRequest
 from octavo.engine.request import Request
 from octavo.engine.sampling_params import SamplingParams
 from octavo.engine.scheduler import Scheduler
+from octavo.engine.speculation.speculator import Speculator
 
 
 def make_request(
@@ -50,7 +51,10 @@ def make_scheduler(
     budget: int = 16,
     prefix_caching: bool = True,
     policy: Literal["fcfs", "priority"] = "fcfs",
+    speculator: Speculator | None = None,
 ) -> Scheduler:
     """Return a small scheduler."""
     kv_cache = KVCacheManager(num_blocks, block_size, enable_prefix_caching=prefix_caching)
-    return Scheduler(kv_cache, max_num_seqs=max_num_seqs, max_num_batched_tokens=budget, policy=policy)
+    return Scheduler(
+        kv_cache, max_num_seqs=max_num_seqs, max_num_batched_tokens=budget, policy=policy, speculator=speculator
+    )

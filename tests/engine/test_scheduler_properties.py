@@ -11,14 +11,25 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from octavo.engine.messages import StepEvents
 from octavo.engine.request import RequestStatus
+from octavo.engine.speculation.speculator import Speculator
 from octavo.engine.step import StepPlan, StepResult
-from tests.engine.fake_runner import VOCAB_SIZE, FakeRunner, expected_output
+from tests.engine.fake_runner import VOCAB_SIZE, FakeRunner, expected_output, next_token
 from tests.engine.made_requests import make_request, make_scheduler
+from tests.engine.speculation.made_drafts import ScriptedProposer
 
 BLOCK_SIZE = 4
 MAX_LEN = 24
 MAX_NUM_SEQS = 4
 STOP_TOKENS = frozenset([VOCAB_SIZE - 1])
+
+
+def often_right(known: list[int], max_len: int) -> list[int]:
+    """Guess what the imagined runner will say, or something else in one of four places."""
+    guessed = list(known)
+    for _ in range(max_len):
+        token = next_token(tuple(guessed))
+        guessed.append((token + (hash(("wrong", tuple(guessed))) % 4 == 0)) % VOCAB_SIZE)
+    return guessed[len(known) :]
 
 
 class SchedulerMachine(RuleBasedStateMachine):
@@ -28,8 +39,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         policy=st.sampled_from(["fcfs", "priority"]),
         prefix_caching=st.booleans(),
         depth=st.integers(1, 3),
+        draft_len=st.integers(0, 5),
     )
-    def build(self, extra_blocks: int, budget: int, policy, prefix_caching: bool, depth: int) -> None:
+    def build(self, extra_blocks: int, budget: int, policy, prefix_caching: bool, depth: int, draft_len: int) -> None:
         num_blocks = MAX_LEN // BLOCK_SIZE + extra_blocks  # the least that the engine accepts, or a little more
         self.scheduler = make_scheduler(
             num_blocks=num_blocks,
@@ -38,6 +50,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             budget=budget,
             prefix_caching=prefix_caching,
             policy=policy,
+            speculator=Speculator(ScriptedProposer(often_right), num_tokens=draft_len) if draft_len else None,
         )
         self.runner = FakeRunner(num_blocks, BLOCK_SIZE, MAX_NUM_SEQS)
         self.budget = budget
@@ -97,10 +110,13 @@ class SchedulerMachine(RuleBasedStateMachine):
         """What is told of a plan is what it does to tokens that were known when their sequence was let in."""
         names = {request.row: request.request_id for request in self.scheduler.running}
         self.num_known |= {names[admission.row]: len(admission.token_ids) for admission in plan.admissions}
+        counts = list(plan.counts)
+        for sample, draft in plan.drafts.items():
+            counts[plan.samples[sample]] -= len(draft)
         chunks = Counter(
             {
                 names[row]: count
-                for row, start, count in zip(plan.rows, plan.starts, plan.counts, strict=True)
+                for row, start, count in zip(plan.rows, plan.starts, counts, strict=True)
                 if start < self.num_known[names[row]]
             }
         )

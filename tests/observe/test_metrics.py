@@ -196,3 +196,26 @@ def test_two_engines_do_not_share_numbers():
 def test_it_needs_no_torch():
     program = "import json, sys, octavo.observe.metrics; print(json.dumps(sorted(sys.modules)))"
     assert "torch" not in json.loads(subprocess.check_output([sys.executable, "-c", program]))
+
+
+def test_speculation_is_counted_by_vllms_names_and_goes_on_after_a_restart():
+    metrics = EngineMetrics("some/model")
+    set_totals(metrics, 0)
+    assert "spec_decode_num_drafts_total" not in samples(metrics)
+    state = {"num_running": 0, "num_waiting": 0, "num_used_blocks": 0, "num_blocks": 1}
+    state |= {"total_prefix_queries": 0, "total_prefix_hits": 0, "total_preemptions": 0, "total_steps": 0}
+    for _ in range(2):  # the second time from an engine that began again
+        metrics.set_engine_state(
+            **state,
+            total_drafts=4,
+            total_draft_tokens=8,
+            total_accepted_tokens=5,
+            total_accepted_per_pos=[3, 2],
+        )
+        metrics.set_engine_state(**state)
+    text = generate_latest(metrics.registry).decode()
+    found = samples(metrics)
+    assert found["spec_decode_num_drafts_total"] == 8
+    assert found["spec_decode_num_draft_tokens_total"] == 16
+    assert found["spec_decode_num_accepted_tokens_total"] == 10
+    assert 'num_accepted_tokens_per_pos_total{engine="0",model_name="some/model",position="1"} 4.0' in text

@@ -14,6 +14,7 @@ from octavo.config.sizes import format_bytes
 from octavo.errors import ConfigError
 
 _SIZE_METAVAR = "SIZE"
+_KEY_SEPARATOR = "__"
 
 
 MODEL_ARGUMENT = typer.Argument(None, metavar="MODEL", help="The model; the same as --model.", show_default=False)
@@ -23,17 +24,27 @@ CONFIG_OPTION = typer.Option(
 
 
 def config_options(schema: type[EngineConfig]) -> list[inspect.Parameter]:
-    """Return one flag for each setting of a schema, under vLLM's spelling."""
-    return [_option(setting) for setting in settings_of(schema).values()]
+    """Return one flag for each setting of a schema, under vLLM's spelling; for keys of an object, dotted ones too."""
+    settings = settings_of(schema).values()
+    return [_option(setting) for setting in settings] + [
+        _key_option(setting, key) for setting in settings for key in setting.keys
+    ]
 
 
 def given_flags(model: str | None, flags: Mapping[str, Any]) -> dict[str, Any]:
     """Return the flags that were given, the model that was named as an argument among them.
 
     Raises:
-        ConfigError: two different models are named.
+        ConfigError: two different models are named, or an object is given as a whole and in parts.
     """
-    given = {name: value for name, value in flags.items() if value is not None}
+    given = {name: value for name, value in flags.items() if value is not None and _KEY_SEPARATOR not in name}
+    for name, value in flags.items():
+        setting, is_key, key = name.partition(_KEY_SEPARATOR)
+        if is_key and value is not None:
+            if not isinstance(given.setdefault(setting, {}), dict):
+                flag = "--" + setting.replace("_", "-")
+                raise ConfigError(f"{flag} and {flag}.{key} are given; give all keys in one way")
+            given[setting][key] = value
     if model is not None:
         if given.get("model", model) != model:
             raise ConfigError(f"two models are named: {model} and --model {given['model']}; name one")
@@ -48,6 +59,8 @@ def as_arguments(given: Mapping[str, Any]) -> list[str]:
         flag = "--" + name.replace("_", "-")
         if isinstance(value, bool):
             arguments.append(flag if value else flag.replace("--", "--no-", 1))
+        elif isinstance(value, dict):
+            arguments += [f"{flag}.{key}={part}" for key, part in value.items()]
         else:
             arguments += [f"{flag}={part}" for part in (value if isinstance(value, list) else [value])]
     return arguments
@@ -65,6 +78,13 @@ def _option(setting: Setting) -> inspect.Parameter:
         autocompletion=_completer(setting.choices) if setting.choices else None,
     )
     return _parameter(setting.name, option, list[str] | None if setting.is_list else str | None)
+
+
+def _key_option(setting: Setting, key: Setting) -> inspect.Parameter:
+    option = typer.Option(
+        None, f"{setting.flag}.{key.name.replace('_', '-')}", metavar=key.metavar, help=_help(key), hidden=True
+    )
+    return _parameter(setting.name + _KEY_SEPARATOR + key.name, option, str | None)
 
 
 def _help(setting: Setting) -> str:

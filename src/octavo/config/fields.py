@@ -31,6 +31,7 @@ class Setting:
         allowed: what a value must be, in words that fit after "must be".
         metavar: a short word for a value, as in ``--port INTEGER``.
         choices: the only values allowed, if there is a fixed set of them.
+        keys: the settings inside of one that is an object.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Setting:
     is_switch: bool
     is_list: bool
     is_secret: bool
+    keys: tuple[Setting, ...] = ()
 
     @property
     def flag(self) -> str:
@@ -76,7 +78,12 @@ def _setting(name: str, field: FieldInfo) -> Setting:
         is_switch=base is bool,
         is_list=is_list,
         is_secret=name in SECRET_FIELDS,
+        keys=tuple(settings_of(base).values()) if _is_object(base) else (),
     )
+
+
+def _is_object(base: Any) -> bool:
+    return isinstance(base, type) and issubclass(base, BaseModel)
 
 
 def _allowed_values(base: Any, metadata: list[object], choices: tuple[str, ...]) -> tuple[str, str]:
@@ -87,6 +94,8 @@ def _allowed_values(base: Any, metadata: list[object], choices: tuple[str, ...])
         return "true or false", "BOOL"
     if get_origin(base) is list:
         return "texts", "TEXT..."
+    if _is_object(base):
+        return "a JSON object with keys " + ", ".join(settings_of(base)), "JSON"
     validators = {item.func for item in metadata if isinstance(item, BeforeValidator)}
     bounds = _describe_bounds(metadata)
     if parse_bytes in validators:

@@ -21,6 +21,7 @@ from pydantic_core import PydanticCustomError
 
 from octavo.config.lora_modules import parse_lora_modules
 from octavo.config.sizes import parse_bytes, parse_count
+from octavo.config.speculative import SpeculativeConfig, read_speculative_config
 from octavo.observe.metric_names import DEFAULT_PREFIX, is_legal_prefix
 
 MODEL_IN_THE_BOX = "octavo-nano"
@@ -81,6 +82,10 @@ class EngineConfig(BaseModel):
         None, description="Most requests that may wait; one more is refused with 503. No limit by default."
     )
     enable_prefix_caching: bool = Field(True, description="Reuse the KV cache of equal prefixes.")
+    speculative_config: Annotated[SpeculativeConfig | None, BeforeValidator(read_speculative_config)] = Field(
+        None,
+        description="Guess tokens and check several at a time: JSON with a method (ngram, suffix, draft_model).",
+    )
     scheduling_policy: Literal["fcfs", "priority"] = Field(
         "fcfs", description="Order of admission: first come, or lowest 'priority' value first."
     )

@@ -89,7 +89,6 @@ NOT_YET = frozenset(
         "scheduler_cls",
         "scheduler_delay_factor",
         "skip_tokenizer_init",
-        "speculative_config",
         "speculative_model",
         "ssl_ca_certs",
         "ssl_cert_reqs",

@@ -65,6 +65,8 @@ def build_any_engine(
     """
     check_takes_adapters(config, kind)
     if kind.pooling is not None:
+        if config.speculative_config is not None:
+            raise ConfigError(f"speculative_config: {config.model} makes vectors or scores, there is nothing to guess")
         return build_pooling_engine(config, directory, kind.config, kind.pooling, max_model_len)
     return build_engine(config, directory, cast("ModelConfig", kind.config), max_model_len, adapters)
 

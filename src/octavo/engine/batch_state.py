@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from octavo.engine.sampler import SamplingBatch
+from octavo.engine.sampler import SamplingBatch, make_sampling_rows, sampling_numbers
 from octavo.engine.thinking import FORCING_BIAS, forced_token
-from octavo.kernels.sampling_rows import PenaltyRows, SamplingRows
+from octavo.kernels.sampling_rows import PenaltyRows
 from octavo.plan.memory import blocks_of_sequence
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from octavo.engine.sampling_params import SamplingParams
     from octavo.engine.step import Admission, StepPlan
     from octavo.engine.step_inputs import StepArrays
-
-_MAX_TOP_K = 2**31 - 1
 
 
 class BatchState:
@@ -83,13 +81,17 @@ class BatchState:
         return self.block_tables[self.to_device(rows)[0], :max_blocks]
 
     def apply(self, plan: StepPlan) -> None:
-        """Take over what a plan changes: admitted requests and new blocks."""
+        """Take over what a plan changes: admitted requests, new blocks, and tokens that were not sampled."""
         for admission in plan.admissions:
             self._admit(admission)
         for row, index, block_ids in plan.new_blocks:
             self._write_blocks(row, index, block_ids)
         for row, index, token_ids in plan.forced_tokens:
-            self.token_ids[row, index : index + len(token_ids)] = torch.tensor(token_ids, dtype=torch.int32)
+            self._write_tokens(row, index, token_ids)
+        for sample, draft in plan.drafts.items():
+            sequence = plan.samples[sample]
+            end = plan.starts[sequence] + plan.counts[sequence]
+            self._write_tokens(plan.rows[sequence], end - len(draft), draft)
 
     def sampling_batch(self, step: StepArrays) -> SamplingBatch:
         """Gather the parameters of the rows that sample, in the order of the plan."""
@@ -99,17 +101,14 @@ class BatchState:
         top_k, seeds, positions_there = self.to_device(*self._ints.take(row_index, axis=1), positions)
         temperature, top_p, min_p = self.to_device(*self._floats[:3].take(row_index, axis=1))
         random = [self._admitted(row).sampling_params for row in self._random_rows.intersection(rows)]
-        sampling_rows = SamplingRows(
+        sampling_rows = make_sampling_rows(
+            random,
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
             min_p=min_p,
             seeds=seeds,
             positions=positions_there,
-            all_greedy=not random,
-            max_top_k=max((p.top_k for p in random), default=0),
-            any_top_p=any(p.top_p < 1 for p in random),
-            any_min_p=any(p.min_p > 0 for p in random),
         )
         return SamplingBatch(
             sampling_rows,
@@ -134,15 +133,13 @@ class BatchState:
 
     def _admit(self, admission: Admission) -> None:
         row, params = admission.row, admission.sampling_params
-        self.token_ids[row, : len(admission.token_ids)] = torch.tensor(admission.token_ids, dtype=torch.int32)
+        self._write_tokens(row, 0, admission.token_ids)
         self._write_blocks(row, 0, admission.block_ids)
         self.prompt_lens[row] = admission.prompt_len
-        temperature = 0.0 if params.is_greedy else params.temperature
+        temperature, top_p, min_p, top_k, seed = sampling_numbers(params, admission.seed)
         penalties = (params.presence_penalty, params.frequency_penalty, params.repetition_penalty)
-        self._floats[:, row] = (temperature, params.top_p, params.min_p, *penalties)
-        seed = (admission.seed + 2**63) % 2**64 - 2**63
-        # Beyond any vocabulary there is nothing more to choose from.
-        self._ints[:, row] = (min(params.top_k, _MAX_TOP_K), seed)
+        self._floats[:, row] = (temperature, top_p, min_p, *penalties)
+        self._ints[:, row] = (top_k, seed)
         self._admissions[row] = admission
         for rows, used in (
             (self._rows_with_allowed, params.allowed_token_ids is not None),
@@ -158,6 +155,9 @@ class BatchState:
                 rows.add(row)
             else:
                 rows.discard(row)
+
+    def _write_tokens(self, row: int, index: int, token_ids: list[int]) -> None:
+        self.token_ids[row, index : index + len(token_ids)] = torch.tensor(token_ids, dtype=torch.int32)
 
     def _write_blocks(self, row: int, index: int, block_ids: list[int]) -> None:
         place = np.s_[row, index : index + len(block_ids)]
@@ -206,10 +206,12 @@ class BatchState:
                     index += [i] * len(admission.stop_token_ids)
                     tokens += admission.stop_token_ids
                     values += [-float("inf")] * len(admission.stop_token_ids)
-            if row in self._rows_with_thinking and (forced := self._forced_token(row, length)) is not None:
-                index.append(i)
-                tokens.append(forced)
-                values.append(FORCING_BIAS)
+            if row in self._rows_with_thinking:
+                forced = self._forced_token(row, length, is_certain=i == 0 or rows[i - 1] != row)
+                if forced is not None:
+                    index.append(i)
+                    tokens.append(forced)
+                    values.append(FORCING_BIAS)
             if row in self._rows_with_bad_words:
                 forbidden = self._ends_of_bad_words(self._admitted(row), length)
                 index += [i] * len(forbidden)
@@ -217,15 +219,19 @@ class BatchState:
                 values += [-float("inf")] * len(forbidden)
         return (index, tokens, values) if index else None
 
-    def _forced_token(self, row: int, length: int) -> int | None:
-        """Return the token that a thinking budget demands next; rows that have done thinking are looked at no more."""
+    def _forced_token(self, row: int, length: int, *, is_certain: bool) -> int | None:
+        """Return the token that a thinking budget demands next; rows that have done thinking are looked at no more.
+
+        Args:
+            is_certain: no token up to here is of a draft.
+        """
         admission = self._admitted(row)
         budget = admission.sampling_params.thinking
         if budget is None or budget.num_tokens > length - admission.prompt_len:
             return None
         output = self.token_ids[row, admission.prompt_len : length].tolist()
         forced, goes_on = forced_token(budget, output)
-        if not goes_on:
+        if not goes_on and is_certain:
             self._rows_with_thinking.discard(row)
         return forced
 

@@ -19,6 +19,8 @@ from octavo.engine.model_files import read_tokenizer
 from octavo.engine.profiling import run_largest_steps
 from octavo.engine.runner import Runner
 from octavo.engine.scheduler import Scheduler
+from octavo.engine.speculation.builder import make_speculator
+from octavo.engine.speculation.draft_loading import load_draft_model
 from octavo.engine.structured.compiler import GrammarCompiler
 from octavo.engine.structured.vocabulary import grammar_vocabulary
 from octavo.errors import ConfigError, OctavoError
@@ -88,8 +90,19 @@ def build_engine(
         native=is_native,
     )
     loaded, failed = _load_adapters(config, model, device, adapters) if config.enable_lora else (None, {})
+    draft_model = load_draft_model(
+        config,
+        model_config,
+        max_model_len,
+        dtype=dtype,
+        device=device,
+        native=is_native,
+        free_bytes=free_memory(device),
+    )
     kv_cache_dtype = choose_kv_cache_dtype(config.kv_cache_dtype, dtype, model_config)
     bytes_per_token = kv_cache_bytes_per_token(model_config, kv_cache_dtype)
+    if draft_model is not None:
+        bytes_per_token += kv_cache_bytes_per_token(draft_model.config, kv_cache_dtype)
     if device.type == "cuda":
         budget = _profile_cuda(config, model, max_model_len, device, kv_cache_dtype)
     else:
@@ -114,6 +127,7 @@ def build_engine(
         device=device,
         dtype=kv_cache_dtype,
         adapters=loaded,
+        draft_model=draft_model,
     )
     kv_cache = KVCacheManager(num_blocks, config.block_size, enable_prefix_caching=config.enable_prefix_caching)
     scheduler = Scheduler(
@@ -122,6 +136,7 @@ def build_engine(
         max_num_batched_tokens=config.max_num_batched_tokens,
         policy=config.scheduling_policy,
         max_loras=config.max_loras,
+        speculator=make_speculator(config, runner, max_model_len),
     )
     ready = EngineReady(
         num_blocks=num_blocks,

@@ -131,7 +131,11 @@ class SequenceUpdate(msgspec.Struct, array_like=True, omit_defaults=True):
 
 
 class EngineStats(msgspec.Struct, array_like=True):
-    """Counts of the scheduler and its block pool; those named ``total`` only ever grow."""
+    """Counts of the scheduler and its block pool; those named ``total`` only ever grow.
+
+    Attributes:
+        total_accepted_per_pos: of each place in a draft, how often its token was accepted; empty without speculation.
+    """
 
     num_running: int = 0
     num_waiting: int = 0
@@ -141,6 +145,10 @@ class EngineStats(msgspec.Struct, array_like=True):
     total_prefix_hits: int = 0
     total_preemptions: int = 0
     total_steps: int = 0
+    total_drafts: int = 0
+    total_draft_tokens: int = 0
+    total_accepted_tokens: int = 0
+    total_accepted_per_pos: list[int] = []
 
 
 class StepEvents(msgspec.Struct, array_like=True, omit_defaults=True):

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class RecordedDecode:
-    """Runs the layers of a model for steps of one token a sequence.
+    """Runs a model: steps of one token a sequence as recorded calls if they can be, all others as they are.
 
     Args:
         max_num_seqs: the most sequences in a step.
@@ -37,19 +37,22 @@ class RecordedDecode:
         self._model = model
         self._arena = Arena()
         self._recorded: dict[int, tuple[Tensor, RecordedCalls]] = {}
-        self._is_recordable = True
-        self._hidden = torch.empty(max_num_seqs, model.config.hidden_size)
+        self._is_recordable = model.is_native
+        num_rows = max_num_seqs if self._is_recordable else 0
+        self._hidden = torch.empty(num_rows, model.config.hidden_size)
         self._angles: list[Tensor] = []
-        self._slots = torch.zeros(max_num_seqs, dtype=torch.int64)
-        self._block_tables = torch.zeros(max_num_seqs, max_blocks, dtype=torch.int32)
-        self._query_starts = torch.arange(max_num_seqs + 1, dtype=torch.int32)
-        self._seq_lens = torch.zeros(max_num_seqs, dtype=torch.int32)
+        self._slots = torch.zeros(num_rows, dtype=torch.int64)
+        self._block_tables = torch.zeros(num_rows, max_blocks, dtype=torch.int32)
+        self._query_starts = torch.arange(num_rows + 1, dtype=torch.int32)
+        self._seq_lens = torch.zeros(num_rows, dtype=torch.int32)
 
-    def __call__(self, hidden: Tensor, angles: tuple[Tensor, ...], context: ForwardContext) -> Tensor:
-        """As ``CausalLM.compute_layers``. The result is valid until the next call."""
-        if not self._is_recordable:
-            return self._model.compute_layers(hidden, angles, context)
-        num_seqs = len(hidden)
+    def __call__(self, input_ids: Tensor, context: ForwardContext) -> Tensor:
+        """As ``CausalLM.forward``. The result is valid until the next call."""
+        num_seqs = len(context.query_lens_host)
+        if not self._is_recordable or len(input_ids) != num_seqs:
+            result: Tensor = self._model(input_ids, context)
+            return result
+        hidden, angles = self._model.prepare(input_ids, context)
         if not self._angles:
             self._angles = [part.new_empty(len(self._slots), part.shape[1]) for part in angles]
         self._hidden[:num_seqs] = hidden

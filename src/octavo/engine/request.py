@@ -36,6 +36,7 @@ class Request:
         next_publication: number of computed tokens from which on another full block can be shared.
         row: place in the runner's buffers while running.
         prompt_logprobs: of the prompt's tokens but the first, as far as they are computed, if they were asked for.
+        may_share_tokens: whether what the request says may be guessed in others; not if it has a ``cache_salt``.
         num_cached_tokens: prompt tokens found in the prefix cache when the request was first admitted; -1 before that.
         grammar: what may follow the known tokens; None for free text.
     """
@@ -49,6 +50,7 @@ class Request:
         "grammar",
         "lora_id",
         "max_num_tokens",
+        "may_share_tokens",
         "next_publication",
         "num_cached_tokens",
         "num_computed_tokens",
@@ -90,6 +92,7 @@ class Request:
         self.stop_token_ids: frozenset[int] = frozenset(params.stop_token_ids)
         if not params.ignore_eos:
             self.stop_token_ids |= frozenset(message.eos_token_ids)
+        self.may_share_tokens: bool = not message.cache_salt
         self.prompt_logprobs: list[TokenLogprobs] = []
         self._hash_seed: bytes = hashlib.blake2b(
             message.cache_salt.encode() + b"\0" + hash_extra, digest_size=16

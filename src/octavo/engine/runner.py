@@ -11,6 +11,7 @@ from octavo.engine.batch_state import BatchState
 from octavo.engine.prompt_scores import score_prompts
 from octavo.engine.recorded_decode import RecordedDecode
 from octavo.engine.sampler import sample
+from octavo.engine.speculation.draft_model import DraftModel
 from octavo.engine.step import StepPlan, StepResult
 from octavo.engine.step_inputs import StepArrays, make_step_inputs
 from octavo.engine.structured.masks import MaskWorker
@@ -34,6 +35,10 @@ class Runner:
         num_blocks: blocks that the scheduler hands out; one more is allocated for padding.
         dtype: of the KV cache.
         adapters: LoRA adapters of the model, if it takes any.
+        draft_model: a smaller model that computes every step as well, to make drafts.
+
+    Attributes:
+        drafts: the smaller model with its KV cache; None if there is none.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class Runner:
         device: torch.device,
         dtype: torch.dtype,
         adapters: Adapters | None = None,
+        draft_model: CausalLM | None = None,
     ) -> None:
         self.model = model
         self.adapters = adapters
@@ -56,26 +62,36 @@ class Runner:
         self.state = BatchState(
             max_num_seqs=max_num_seqs, max_model_len=max_model_len, block_size=block_size, device=device
         )
-        self._recorded_decode = (
-            RecordedDecode(model, max_num_seqs=max_num_seqs, max_blocks=blocks_of_sequence(max_model_len, block_size))
-            if model.is_native
-            else None
+        self._recorded_decode = RecordedDecode(
+            model, max_num_seqs=max_num_seqs, max_blocks=blocks_of_sequence(max_model_len, block_size)
         )
+        self.drafts: DraftModel | None = None
+        if draft_model is not None:
+            self.drafts = DraftModel(
+                draft_model,
+                allocate_kv_caches(draft_model, num_blocks, block_size, device=device, dtype=dtype),
+                block_size=block_size,
+                max_num_seqs=max_num_seqs,
+                max_model_len=max_model_len,
+                device=device,
+            )
         self._masks = MaskWorker(model.config.vocab_size, device)
 
     @torch.inference_mode()
     def execute(self, plan: StepPlan) -> StepResult:
         """Compute one step and return its sampled tokens."""
         self.state.apply(plan)
-        masks = self._masks.begin(plan.grammars)
+        masks = self._masks.begin(plan.grammar_rows)
         step = StepArrays.of(plan)
         input_ids, context = make_step_inputs(step, self.state, self.block_size, self.kv_caches)
+        if self.drafts is not None:
+            self.drafts.follow(input_ids, context)
         groups = self.adapters.groups(plan) if self.adapters is not None else ()
-        hidden = self._forward_adapted(input_ids, context, groups) if groups else self._forward(input_ids, context)
+        hidden = self._forward(input_ids, context, groups)
         prompt_logprobs = score_prompts(plan, hidden, self.model, self.state)
         if not plan.samples:
             return StepResult([], prompt_logprobs=prompt_logprobs)
-        if len(plan.samples) < len(hidden):
+        if len(plan.samples) + sum(map(len, plan.drafts.values())) < len(hidden):
             (places,) = self.state.to_device(step.sampled_places)
             hidden = hidden[places]
         logits = self.model.compute_logits(hidden)
@@ -86,14 +102,9 @@ class Runner:
         self.state.append(step, token_ids)
         return StepResult(token_ids.tolist(), logprobs, prompt_logprobs)
 
-    def _forward(self, input_ids: Tensor, context: ForwardContext) -> Tensor:
-        if self._recorded_decode is None or len(input_ids) != len(context.query_lens_host):
-            hidden: Tensor = self.model(input_ids, context)
-            return hidden
-        return self._recorded_decode(*self.model.prepare(input_ids, context), context)
-
-    def _forward_adapted(self, input_ids: Tensor, context: ForwardContext, groups: Sequence[AdapterRows]) -> Tensor:
-        assert self.adapters is not None
+    def _forward(self, input_ids: Tensor, context: ForwardContext, groups: Sequence[AdapterRows]) -> Tensor:
+        if self.adapters is None or not groups:
+            return self._recorded_decode(input_ids, context)
         with self.adapters.adaptable.batch.of_step(groups):
             hidden: Tensor = self.model(input_ids, context)
         return hidden

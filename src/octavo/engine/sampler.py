@@ -13,14 +13,19 @@ import torch
 
 from octavo import kernels
 from octavo.engine.messages import TokenLogprobs
+from octavo.kernels.sampling_rows import SamplingRows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
+    from octavo.engine.sampling_params import SamplingParams
     from octavo.engine.structured.masks import ForbiddenTokens
-    from octavo.kernels.sampling_rows import PenaltyRows, SamplingRows
+    from octavo.kernels.sampling_rows import PenaltyRows
+
+# Beyond any vocabulary there is nothing more to choose from.
+_MAX_TOP_K = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,29 @@ class SamplingBatch:
     allowed: Sequence[tuple[int, list[int]]] = ()
     num_logprobs: list[int | None] | None = None
     forbidden: ForbiddenTokens | None = None
+
+
+def sampling_numbers(params: SamplingParams, seed: int) -> tuple[float, float, float, int, int]:
+    """Return temperature (0 if greedy), top-p, min-p, top-k and the seed as ``SamplingRows`` hold them."""
+    temperature = 0.0 if params.is_greedy else params.temperature
+    signed_seed = (seed + 2**63) % 2**64 - 2**63
+    return temperature, params.top_p, params.min_p, min(params.top_k, _MAX_TOP_K), signed_seed
+
+
+def make_sampling_rows(random: Sequence[SamplingParams], **columns: Tensor) -> SamplingRows:
+    """Return rows with what is known of all of them.
+
+    Args:
+        random: parameters of the rows that are not greedy, in any order.
+        columns: the tensors of ``SamplingRows``.
+    """
+    return SamplingRows(
+        **columns,
+        all_greedy=not random,
+        max_top_k=max((params.top_k for params in random), default=0),
+        any_top_p=any(params.top_p < 1 for params in random),
+        any_min_p=any(params.min_p > 0 for params in random),
+    )
 
 
 def sample(logits: Tensor, batch: SamplingBatch) -> tuple[Tensor, list[TokenLogprobs | None] | None]:

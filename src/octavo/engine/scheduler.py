@@ -7,6 +7,9 @@ computes its tokens again later.
 
 A plan may be made before the results of earlier plans are committed: tokens that are still being sampled count in
 ``num_tokens`` and are filled in by ``commit``, in the order of the plans.
+
+Drafts of speculative decoding are tokens to compute like any others. ``commit`` takes what was sampled behind them as
+long as it confirms them; the others become tokens that were never computed, and their slots are written again.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from octavo.engine.step import Admission, StepPlan, StepResult
 from octavo.engine.waiting_queue import create_waiting_queue
 
 if TYPE_CHECKING:
+    from octavo.engine.speculation.speculator import Speculator
     from octavo.engine.structured.state import GrammarState
 
 
@@ -32,6 +36,7 @@ class Scheduler:
         max_num_seqs: rows of the runner's buffers.
         max_num_batched_tokens: budget of one step.
         max_loras: LoRA adapters whose requests may run at the same time.
+        speculator: adds drafts to plans, if given. Requests are then not planned ahead.
     """
 
     def __init__(
@@ -42,11 +47,13 @@ class Scheduler:
         max_num_batched_tokens: int,
         policy: Literal["fcfs", "priority"] = "fcfs",
         max_loras: int = 1,
+        speculator: Speculator | None = None,
     ) -> None:
         self.kv_cache = kv_cache
         self.max_loras = max_loras
         self.max_num_batched_tokens = max_num_batched_tokens
         self.policy = policy
+        self.speculator = speculator
         self.requests: dict[str, Request] = {}
         self.running: list[Request] = []
         self.waiting = create_waiting_queue(policy)
@@ -91,6 +98,8 @@ class Scheduler:
         plan.forced_tokens = [(r.row, start, r.token_ids[start:]) for r, start in forced if r.row >= 0]
         if in_prefill or admitted or preempted:
             plan.events = self._events(in_prefill, admitted, preempted)
+        if self.speculator is not None and not preempted:
+            self.speculator.extend(plan, self.kv_cache, self.max_num_batched_tokens - sum(plan.counts))
         self._num_steps += bool(plan.rows)
         return plan
 
@@ -103,24 +112,27 @@ class Scheduler:
         updates: list[SequenceUpdate] = []
         any_finished = False
         all_logprobs = result.logprobs
-        for index, (request, token_id) in enumerate(zip(plan.sampled_requests, result.token_ids, strict=True)):
+        num_drafted = 0
+        for sample, request in enumerate(plan.sampled_requests):
+            index = sample + num_drafted
+            draft = plan.drafts.get(sample)
+            num_drafted += len(draft) if draft else 0
             if request.status is RequestStatus.FINISHED:
                 continue
-            token_ids = request.token_ids
-            token_ids.append(token_id)
+            token_id = result.token_ids[index]
+            request.token_ids.append(token_id)
             update = SequenceUpdate(request.request_id, [token_id])
-            if len(token_ids) == request.prompt_len + 1:
+            if len(request.token_ids) == request.prompt_len + 1:
                 update.num_cached_tokens = request.num_cached_tokens
                 if request.sampling_params.prompt_logprobs is not None:
                     update.prompt_logprobs = request.prompt_logprobs
-            if all_logprobs is not None and (logprobs := all_logprobs[index]) is not None:
-                update.logprobs = [logprobs]
-            if token_id in request.stop_token_ids and _may_end(request):
-                update.finish_reason = "stop"
-                if token_id in request.sampling_params.stop_token_ids:
-                    update.stop_token_id = token_id
-            elif len(token_ids) >= request.max_num_tokens:
-                update.finish_reason = "length"
+            self._check_end(request, update)
+            if draft:
+                self._follow_draft(request, draft, result.token_ids[index : index + len(draft) + 1], update)
+            if all_logprobs is not None and all_logprobs[index] is not None:
+                update.logprobs = [
+                    logprobs for logprobs in all_logprobs[index : index + len(update.token_ids)] if logprobs is not None
+                ]
             grammar = request.grammar
             if grammar is not None and (update.finish_reason is None or grammar.error):
                 self._follow_grammar(request, grammar, update)
@@ -137,7 +149,7 @@ class Scheduler:
     def stats(self) -> EngineStats:
         """Return the counts that monitoring shows."""
         pool = self.kv_cache.pool
-        return EngineStats(
+        stats = EngineStats(
             num_running=len(self.running),
             num_waiting=len(self.waiting),
             num_used_blocks=pool.num_used,
@@ -147,6 +159,9 @@ class Scheduler:
             total_preemptions=self._num_preemptions,
             total_steps=self._num_steps,
         )
+        if self.speculator is not None:
+            self.speculator.counts.tell(stats)
+        return stats
 
     def _schedule_running(self, plan: StepPlan, budget: int) -> tuple[int, list[Request]]:
         """Hand out the budget to running requests. Returns what is left, and those that were preempted."""
@@ -161,8 +176,10 @@ class Scheduler:
             count = request.num_tokens - start
             if count <= 0 or request.num_tokens >= request.max_num_tokens:
                 continue  # everything is computed, or its last token is being sampled
-            if request.grammar is not None and request.num_tokens > len(request.token_ids):
-                continue  # what its grammar allows next depends on the token that is being sampled
+            if request.num_tokens > len(request.token_ids) and (
+                request.grammar is not None or self.speculator is not None
+            ):
+                continue  # what its grammar allows or a draft could be depends on the token that is being sampled
             if count > budget:
                 count = budget
             if start + count > len(request.block_ids) * block_size:
@@ -282,8 +299,29 @@ class Scheduler:
         elif len(request.token_ids) > start:
             self._forced.append((request, start))
 
+    def _follow_draft(self, request: Request, draft: list[int], sampled: list[int], update: SequenceUpdate) -> None:
+        """Take what was sampled behind the tokens of a draft, as long as they are what was sampled.
+
+        Args:
+            sampled: what follows the known tokens (taken already), and what follows each token of the draft.
+        """
+        num_accepted = 0
+        for guess, token_id, following in zip(draft, sampled[:-1], sampled[1:], strict=True):
+            if guess != token_id:
+                break
+            num_accepted += 1
+            if update.finish_reason is not None:
+                break
+            request.token_ids.append(following)
+            update.token_ids.append(following)
+            self._check_end(request, update)
+        request.num_tokens = len(request.token_ids)
+        request.num_computed_tokens = min(request.num_computed_tokens, request.num_tokens - 1)
+        if self.speculator is not None:
+            self.speculator.observe(request, len(draft), num_accepted)
+
     def _check_end(self, request: Request, update: SequenceUpdate) -> None:
-        """End a sequence after a forced token as ``commit`` does after a sampled one."""
+        """End a sequence if its last token does."""
         token_id = request.token_ids[-1]
         if token_id in request.stop_token_ids and _may_end(request):
             update.finish_reason = "stop"
@@ -307,6 +345,8 @@ class Scheduler:
             self._vacate(request)
         request.status = RequestStatus.FINISHED
         del self.requests[request.request_id]
+        if self.speculator is not None:
+            self.speculator.forget(request)
 
     def _vacate(self, request: Request) -> None:
         self.kv_cache.release(request)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class StepPlan:
         rows, starts, counts: parallel lists, one entry a sequence.
         samples: the sequences of the batch (indexes into ``rows``) whose last token is followed by a sampled one.
         sampled_requests: the requests behind ``samples``, for the scheduler alone.
+        drafts: of some samples (indexes into ``samples``), the tokens that are guessed to follow the known ones. They
+            are among the tokens that the sequence computes, and behind each of them a token is sampled as well.
         grammars: ``(index into samples, state)`` of the samples that a grammar restricts.
         prompt_scores: the sequences of the batch (indexes into ``rows``) whose prompt tokens are to be scored.
         scored_requests: the requests behind ``prompt_scores``, for the scheduler alone.
@@ -61,18 +64,27 @@ class StepPlan:
     counts: list[int] = field(default_factory=list)
     samples: list[int] = field(default_factory=list)
     sampled_requests: list[Request] = field(default_factory=list)
+    drafts: dict[int, list[int]] = field(default_factory=dict)
     grammars: list[tuple[int, GrammarState]] = field(default_factory=list)
     prompt_scores: list[int] = field(default_factory=list)
     scored_requests: list[Request] = field(default_factory=list)
     events: StepEvents | None = None
 
+    @property
+    def grammar_rows(self) -> list[tuple[int, GrammarState]]:
+        """As ``grammars``, with indexes into the sampled tokens, of which a draft has several."""
+        if not self.drafts:
+            return self.grammars
+        num_drafted = list(accumulate((len(self.drafts.get(i, ())) for i in range(len(self.samples))), initial=0))
+        return [(sample + num_drafted[sample], state) for sample, state in self.grammars]
+
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """Sampled tokens, one for each entry of the plan's ``samples``.
+    """Sampled tokens, one for each entry of the plan's ``samples``, and one more for each token of its draft.
 
     Attributes:
-        logprobs: None if no request asked for any, else one entry a sample (None for those that did not ask).
+        logprobs: None if no request asked for any, else one entry a token (None for those that did not ask).
         prompt_logprobs: for each entry of the plan's ``prompt_scores``, those of the known tokens that follow the
             computed ones.
     """

@@ -32,6 +32,7 @@ class StepArrays:
         rows, starts, counts: ``[num_seqs]`` int64, as in the plan.
         ends: ``[num_seqs]`` int64, tokens of each sequence after the step.
         samples: ``[num_samples]`` int64, as in the plan; None if every sequence samples.
+        draft_lens: ``[num_samples]`` int64, tokens of the draft of each sample; None if there are no drafts.
     """
 
     rows: NDArray[np.int64]
@@ -39,29 +40,43 @@ class StepArrays:
     counts: NDArray[np.int64]
     ends: NDArray[np.int64]
     samples: NDArray[np.int64] | None
+    draft_lens: NDArray[np.int64] | None = None
 
     @classmethod
     def of(cls, plan: StepPlan) -> StepArrays:
         """Return the arrays of a plan."""
         rows, starts, counts = np.array([plan.rows, plan.starts, plan.counts])
         samples = None if len(plan.samples) == len(rows) else np.array(plan.samples, dtype=np.int64)
-        return cls(rows, starts, counts, starts + counts, samples)
+        draft_lens = None
+        if plan.drafts:
+            draft_lens = np.zeros(len(plan.samples), dtype=np.int64)
+            draft_lens[list(plan.drafts)] = [len(draft) for draft in plan.drafts.values()]
+        return cls(rows, starts, counts, starts + counts, samples, draft_lens)
 
     @property
     def sampled_rows(self) -> NDArray[np.int64]:
-        """The rows that sample, ``[num_samples]``."""
-        return self.rows if self.samples is None else self.rows[self.samples]
+        """The rows that sample, ``[num_sampled]``: each as often as it samples a token."""
+        rows = self.rows if self.samples is None else self.rows[self.samples]
+        return rows if self.draft_lens is None else np.repeat(rows, self.draft_lens + 1)
 
     @property
     def sampled_lens(self) -> NDArray[np.int64]:
-        """The tokens of the rows that sample, ``[num_samples]``: where their next token goes."""
-        return self.ends if self.samples is None else self.ends[self.samples]
+        """The tokens up to each sampled one, ``[num_sampled]``: where it goes."""
+        return self._at_drafts(self.ends if self.samples is None else self.ends[self.samples])
 
     @property
     def sampled_places(self) -> NDArray[np.int64]:
-        """Which of the step's tokens, counted end to end, are followed by a sampled one: ``[num_samples]``."""
+        """Which of the step's tokens, counted end to end, are followed by a sampled one: ``[num_sampled]``."""
         places = np.cumsum(self.counts) - 1
-        return places if self.samples is None else places[self.samples]
+        return self._at_drafts(places if self.samples is None else places[self.samples])
+
+    def _at_drafts(self, last: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Spread what counts for the last token of each sample over the tokens of its draft: ``… last - 1, last``."""
+        if self.draft_lens is None:
+            return last
+        num_sampled = self.draft_lens + 1
+        last_sampled = np.cumsum(num_sampled) - 1
+        return np.repeat(last - last_sampled, num_sampled) + np.arange(last_sampled[-1] + 1)
 
 
 def make_step_inputs(

@@ -62,6 +62,10 @@ class EngineMetrics(Collector):
         self._prefix_hits = _Total()
         self._preemptions = _Total()
         self._steps = _Total()
+        self._drafts = _Total()
+        self._draft_tokens = _Total()
+        self._accepted_tokens = _Total()
+        self._accepted_per_pos: list[_Total] = []
         self._num_ends = dict.fromkeys(FINISH_REASONS, 0)
         self.num_prompt_tokens = 0
         self.num_cached_prompt_tokens = 0
@@ -157,6 +161,10 @@ class EngineMetrics(Collector):
         total_prefix_hits: int,
         total_preemptions: int,
         total_steps: int,
+        total_drafts: int = 0,
+        total_draft_tokens: int = 0,
+        total_accepted_tokens: int = 0,
+        total_accepted_per_pos: Sequence[int] = (),
     ) -> None:
         """Take over the engine's own counts; totals start again at zero with a new engine process."""
         self._num_running = num_running
@@ -167,6 +175,13 @@ class EngineMetrics(Collector):
         self._prefix_hits.advance_to(total_prefix_hits)
         self._preemptions.advance_to(total_preemptions)
         self._steps.advance_to(total_steps)
+        self._drafts.advance_to(total_drafts)
+        self._draft_tokens.advance_to(total_draft_tokens)
+        self._accepted_tokens.advance_to(total_accepted_tokens)
+        while len(self._accepted_per_pos) < len(total_accepted_per_pos):
+            self._accepted_per_pos.append(_Total())
+        for position, total in enumerate(self._accepted_per_pos):  # an engine that has just died counts none
+            total.advance_to(total_accepted_per_pos[position] if total_accepted_per_pos else 0)
 
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics as they are now."""
@@ -202,6 +217,12 @@ class EngineMetrics(Collector):
             "engine_restarts": ("Times that the engine process died.", self.num_engine_restarts),
             "requests_rejected": ("Requests refused because the queue was full.", self.num_rejected_requests),
         }
+        if self._accepted_per_pos:
+            counters |= {
+                "spec_decode_num_drafts": ("Drafts that steps have checked.", self._drafts.value),
+                "spec_decode_num_draft_tokens": ("Tokens of drafts.", self._draft_tokens.value),
+                "spec_decode_num_accepted_tokens": ("Tokens of drafts accepted.", self._accepted_tokens.value),
+            }
         for name, (help_text, value) in counters.items():
             counter = CounterMetricFamily(f"{self.prefix}{name}", help_text, labels=_LABELS)
             counter.add_metric(self._label_values, value)
@@ -212,6 +233,15 @@ class EngineMetrics(Collector):
         for reason, number in self._num_ends.items():
             ends.add_metric([*self._label_values, reason], number)
         yield ends
+        if self._accepted_per_pos:
+            accepted = CounterMetricFamily(
+                f"{self.prefix}spec_decode_num_accepted_tokens_per_pos",
+                "Tokens of drafts accepted, by their place in the draft, from 0.",
+                labels=[*_LABELS, "position"],
+            )
+            for position, total in enumerate(self._accepted_per_pos):
+                accepted.add_metric([*self._label_values, str(position)], total.value)
+            yield accepted
 
     def _histograms(self) -> Iterator[Metric]:
         histograms = {

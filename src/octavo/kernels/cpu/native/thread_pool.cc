@@ -163,8 +163,9 @@ uint64_t ThreadPool::wait_for_region(uint64_t seen) {
     const auto is_new = [&] { return number_of(region_.load(std::memory_order_acquire)) != seen; };
     if (!spin_until(is_new)) {
         std::unique_lock<std::mutex> lock(sleep_mutex_);
-        num_sleeping_.fetch_add(1);
-        wake_workers_.wait(lock, [&] { return number_of(region_.load()) != seen; });
+        // Counted anew before each sleep: a region that was opened before this worker was done with it may wake it late,
+        // and has set the count to zero then.
+        while (num_sleeping_.fetch_add(1), number_of(region_.load()) == seen) wake_workers_.wait(lock);
     }
     return region_.load();
 }

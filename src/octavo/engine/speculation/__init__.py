@@ -1,0 +1,1 @@
+"""Speculative decoding: guesses of the next tokens, checked several at a time by the model itself."""

@@ -1,0 +1,97 @@
+"""How long drafts are worth while: what a step of more tokens costs against the tokens that it can be expected to give.
+
+The engine core has no clock. What steps cost is measured once, when the engine starts; after that the same results give
+the same decisions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+_FIRST_RATE = 0.7
+_WEIGHT_OF_A_DRAFT = 0.2
+_RECOVERY = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class StepCosts:
+    """Seconds of a decode step by its number of tokens.
+
+    Attributes:
+        num_tokens: ascending; between them costs lie on straight lines, and beyond them on the last one.
+        seconds: one entry each.
+        seconds_per_draft_token: of one further token of all drafts of a step, where a model makes them.
+    """
+
+    num_tokens: Sequence[int] = (1, 2)
+    seconds: Sequence[float] = (1.0, 1.0)
+    seconds_per_draft_token: float = 0.0
+
+    def of_step(self, num_tokens: int) -> float:
+        """Return the seconds of a step."""
+        sizes, seconds = self.num_tokens, self.seconds
+        last = len(sizes) - 1
+        index = next((index for index in range(1, last) if num_tokens <= sizes[index]), last)
+        slope = (seconds[index] - seconds[index - 1]) / (sizes[index] - sizes[index - 1])
+        return max(seconds[index - 1] + slope * (num_tokens - sizes[index - 1]), seconds[0])
+
+
+@dataclass(slots=True)
+class AcceptanceRate:
+    """A running estimate of how likely the model is to choose the next token of a draft as well."""
+
+    value: float = _FIRST_RATE
+
+    def observe(self, num_drafted: int, num_accepted: int) -> None:
+        """Learn from a draft: of the tokens up to the first wrong one, how many were right."""
+        num_judged = min(num_accepted + 1, num_drafted)
+        for index in range(num_judged):
+            self.value += _WEIGHT_OF_A_DRAFT * ((index < num_accepted) - self.value)
+
+    def recover(self) -> None:
+        """Forget a little, where drafts were not worth while, so that they are tried again some time."""
+        self.value += _RECOVERY * (_FIRST_RATE - self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Pacer:
+    """Chooses the lengths of the drafts of a step.
+
+    Attributes:
+        costs: of steps; the default makes further tokens cost nothing, so that all drafts are as long as they may be.
+    """
+
+    costs: StepCosts = field(default_factory=StepCosts)
+
+    def choose_lens(self, rates: Sequence[float], max_lens: Sequence[int], *, num_tokens: int) -> list[int]:
+        """Return how many tokens of each draft to take, so that the step gives the most tokens a second.
+
+        The ``j``-th token of a draft is accepted with the ``j``-th power of the draft's rate. Tokens are taken from
+        the most to the least likely, as long as that makes the step better than any with fewer.
+
+        Args:
+            rates: acceptance rate of each draft.
+            max_lens: tokens that each draft has.
+            num_tokens: tokens of the step without drafts.
+        """
+        chances = sorted(
+            (
+                (rate**place, index)
+                for index, (rate, max_len) in enumerate(zip(rates, max_lens, strict=True))
+                for place in range(1, max_len + 1)
+            ),
+            key=lambda chance: -chance[0],
+        )
+        lens, best_lens = [0] * len(rates), [0] * len(rates)
+        expected = float(len(rates))
+        best = expected / self.costs.of_step(num_tokens)
+        longest = 0
+        for count, (chance, index) in enumerate(chances, start=1):
+            expected += chance
+            lens[index] += 1
+            longest = max(longest, lens[index])
+            seconds = self.costs.of_step(num_tokens + count) + longest * self.costs.seconds_per_draft_token
+            if expected / seconds >= best:
+                best, best_lens = expected / seconds, list(lens)
+        return best_lens

@@ -1,0 +1,39 @@
+"""Steps are timed with a clock that the test moves."""
+
+from __future__ import annotations
+
+import pytest
+
+from octavo.engine.speculation.step_costs import measure_step_costs
+from octavo.engine.step import StepPlan, StepResult
+
+
+class TimedRunner:
+    """Takes the same time for each token."""
+
+    def __init__(self, seconds_per_token: float) -> None:
+        self.now = 0.0
+        self._seconds_per_token = seconds_per_token
+
+    def execute(self, plan: StepPlan) -> StepResult:
+        assert plan.counts == [1 + len(plan.drafts.get(0, []))]
+        self.now += self._seconds_per_token * plan.counts[0]
+        return StepResult([0] * plan.counts[0])
+
+
+@pytest.mark.parametrize(("seconds", "largest"), [(0.0001, 64), (10.0, 2)])
+def test_sizes_are_measured_until_patience_ends(seconds: float, largest: int):
+    runner = TimedRunner(seconds)
+    costs = measure_step_costs(runner, block_size=16, max_num_tokens=100, clock=lambda: runner.now)
+    assert costs.num_tokens[-1] == largest
+    assert costs.of_step(5) == pytest.approx(5 * seconds)
+
+
+def test_no_step_is_larger_than_steps_may_be():
+    runner = TimedRunner(0.001)
+    assert measure_step_costs(runner, block_size=4, max_num_tokens=5, clock=lambda: runner.now).num_tokens == [
+        1,
+        2,
+        3,
+        4,
+    ]
