@@ -30,6 +30,9 @@ Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
 Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0)]
 
 
+DEFAULT_STEP_TOKENS = {"cpu": 512, "cuda": 2048}
+"""Tokens that keep a device busy. More of them in a step would only make every stream wait longer for its next one."""
+
 NOT_SUPPORTED = "not_supported"
 """Type of the validation errors for values that are right in vLLM but do not exist here yet."""
 
@@ -77,7 +80,9 @@ class EngineConfig(BaseModel):
         None, description="Memory of the KV cache (e.g. 2GiB); overrides gpu_memory_utilization."
     )
     max_num_seqs: Count = Field(256, description="Most sequences that run at the same time.")
-    max_num_batched_tokens: Count = Field(2048, description="Most tokens computed in one step.")
+    max_num_batched_tokens: Count | None = Field(
+        None, description="Most tokens computed in one step; by default 512 on a CPU and 2048 on a GPU."
+    )
     max_num_queued_reqs: Count | None = Field(
         None, description="Most requests that may wait; one more is refused with 503. No limit by default."
     )
@@ -97,6 +102,10 @@ class EngineConfig(BaseModel):
     pipeline_parallel_size: Count = Field(1, description="GPUs that share the layers. Only 1 is supported.")
     cpu_threads: Count | None = Field(None, description="Threads for computation on the CPU; by default one a core.")
     disable_log_stats: bool = Field(False, description="Keep no metrics of the engine and its requests.")
+
+    def step_tokens(self, device_type: str) -> int:
+        """Return the most tokens that are computed in one step on a kind of device (``cpu``, ``cuda``)."""
+        return self.max_num_batched_tokens or DEFAULT_STEP_TOKENS[device_type]
 
     @field_validator("tensor_parallel_size", "pipeline_parallel_size")
     @classmethod

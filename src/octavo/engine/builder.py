@@ -133,7 +133,7 @@ def build_engine(
     scheduler = Scheduler(
         kv_cache,
         max_num_seqs=config.max_num_seqs,
-        max_num_batched_tokens=config.max_num_batched_tokens,
+        max_num_batched_tokens=config.step_tokens(device.type),
         policy=config.scheduling_policy,
         max_loras=config.max_loras,
         speculator=make_speculator(config, runner, max_model_len),
