@@ -69,7 +69,7 @@ def make(kind: type[MergedLinear], name: str, placement: Placement) -> MergedLin
 def test_a_merged_layer_has_its_adapters_added(name: str, rows: str, placement: Placement) -> None:
     batch = LoraBatch()
     base = make(MergedLinear, name, placement)
-    layer = adapted(LoraLinear(base, batch))
+    layer = adapted(LoraLinear(base, batch, native=placement.is_native))
     x = random(NUM_ROWS, INPUT_SIZE, seed=99)
     with torch.inference_mode(), batch.of_step([AdapterRows(7, ROWS[rows]), AdapterRows(8, slice(0, 2))]):
         torch.testing.assert_close(layer(x), base(x) + expected_delta(x, ROWS[rows]), rtol=1e-5, atol=1e-5)
@@ -79,7 +79,7 @@ def test_a_merged_layer_has_its_adapters_added(name: str, rows: str, placement: 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_gated_layer_has_them_added_before_its_activation(name: str, rows: str, placement: Placement) -> None:
     batch = LoraBatch()
-    layer = adapted(GatedLoraLinear(make(GatedLinear, name, placement), batch))
+    layer = adapted(GatedLoraLinear(make(GatedLinear, name, placement), batch, native=placement.is_native))
     merged = make(MergedLinear, name, placement)
     x = random(NUM_ROWS, INPUT_SIZE, seed=99)
     with torch.inference_mode(), batch.of_step([AdapterRows(7, ROWS[rows])]):
@@ -91,7 +91,7 @@ def test_a_gated_layer_has_them_added_before_its_activation(name: str, rows: str
 def test_rows_without_an_adapter_keep_their_bits(name: str, placement: Placement) -> None:
     batch = LoraBatch()
     base = make(GatedLinear, name, placement)
-    layer = adapted(GatedLoraLinear(base, batch))
+    layer = adapted(GatedLoraLinear(base, batch, native=placement.is_native))
     x = random(NUM_ROWS, INPUT_SIZE, seed=99)
     with torch.inference_mode():
         alone = base(x)

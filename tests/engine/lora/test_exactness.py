@@ -15,6 +15,7 @@ from octavo.engine.core import EngineCore
 from octavo.engine.lora.request import LoRARequest
 from octavo.engine.messages import EngineRequest, SequenceUpdate
 from octavo.engine.sampling_params import SamplingParams
+from octavo.kernels.cpu import has_native
 from octavo.models.config import ModelConfig
 from tests.checkpoints import make_checkpoint
 from tests.lora_adapters import load_adapted_oracle, make_adapter
@@ -157,6 +158,19 @@ def test_one_adapter_alone(case: Case) -> None:
 
 def test_three_adapters_and_none_in_one_batch(case: Case) -> None:
     check(case, run(make_core(case), case, case.pairs))
+
+
+@pytest.mark.skipif(not has_native(), reason="torch's products depend on the size of the batch")
+def test_the_same_bits_alone_and_in_a_batch(case: Case) -> None:
+    def bits(updates: list[SequenceUpdate]) -> list[tuple[list[int], list[float]]]:
+        return [(update.token_ids, [p.logprobs[0] for p in update.logprobs or []]) for update in updates]
+
+    together = run(make_core(case, max_num_batched_tokens=32), case, case.pairs)
+    for pair in case.pairs:
+        (alone,) = run(make_core(case, enable_prefix_caching=False), case, [pair]).values()
+        assert [entry for entry in bits(alone) if entry[0]] == [entry for entry in bits(together[pair]) if entry[0]], (
+            pair
+        )
 
 
 def test_chunked_prefill(case: Case) -> None:

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import cast
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from octavo.models.layers.decoder import CausalLM
 from octavo.models.layers.latent_attention import LatentAttention
 from octavo.models.layers.linear import GatedLinear, MergedLinear
+from octavo.models.quantization.base import LinearWeight
+from octavo.models.quantization.native import hold_dense
 
 # Experts of a mixture see a choice of the rows, which says nothing of their sequences: only the layers that all tokens
 # pass in their order can be adapted.
@@ -91,14 +92,19 @@ class Projection:
 
 
 class LoraLinear(nn.Module):
-    """A linear layer and what adapters add to its result."""
+    """A linear layer and what adapters add to its result.
 
-    def __init__(self, base: MergedLinear, batch: LoraBatch) -> None:
+    Args:
+        native: whether adapters are packed for the CPU's native kernels, as ``base`` is.
+    """
+
+    def __init__(self, base: MergedLinear, batch: LoraBatch, *, native: bool) -> None:
         super().__init__()
         self.base = base
         self.output_sizes = base.output_sizes
         self._batch = batch
-        self._deltas: dict[int, list[tuple[slice, LowRankDelta]]] = {}
+        self._native = native
+        self._deltas: dict[int, list[tuple[slice, LinearWeight, LinearWeight]]] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         """``[num_tokens, input_size]`` to ``[num_tokens, sum(output_sizes)]``."""
@@ -108,7 +114,8 @@ class LoraLinear(nn.Module):
 
     def put(self, adapter_id: int, columns: slice, delta: LowRankDelta) -> None:
         """Add an adapter's part of the projection in these columns."""
-        self._deltas.setdefault(adapter_id, []).append((columns, delta))
+        down, up = (hold_dense(matrix, native=self._native) for matrix in (delta.down, delta.up))
+        self._deltas.setdefault(adapter_id, []).append((columns, down, up))
 
     def drop(self, adapter_id: int) -> None:
         """Forget an adapter, if there is something of it here."""
@@ -116,8 +123,8 @@ class LoraLinear(nn.Module):
 
     def _add(self, x: Tensor, result: Tensor) -> None:
         for group in self._batch.groups:
-            for columns, delta in self._deltas.get(group.adapter_id, ()):
-                result[group.rows, columns] += F.linear(F.linear(x[group.rows], delta.down), delta.up)
+            for columns, down, up in self._deltas.get(group.adapter_id, ()):
+                result[group.rows, columns] += up(down(x[group.rows]))
 
 
 class GatedLoraLinear(LoraLinear):
@@ -167,7 +174,7 @@ class AdaptableModel:
         }
         for name, linear in linears.items():
             kind = GatedLoraLinear if isinstance(linear, GatedLinear) else LoraLinear
-            layer = kind(linear, self.batch)
+            layer = kind(linear, self.batch, native=self.model.is_native)
             path, _, own_name = name.rpartition(".")
             parent = self.model.get_submodule(path)
             setattr(parent, own_name, layer)

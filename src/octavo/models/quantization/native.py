@@ -49,6 +49,11 @@ def allocate_weight(
     return _packed(weight_format.allocate(output_size, input_size, replace(placement, device=_META)), gated)
 
 
+def hold_dense(matrix: Tensor, *, native: bool) -> LinearWeight:
+    """Return the weight ``matrix`` ``[out_features, in_features]``, packed if it is for native kernels."""
+    return NativeDenseWeight(cpu.pack(matrix)) if native else DenseWeight(matrix)
+
+
 class _NativeWeight(LookupWeight):
     """A packed weight and the kernels that take it. Products can be written to where they are wanted, ``out``."""
 
