@@ -41,6 +41,7 @@ def test_table_names_each_operation_with_what_it_runs_on() -> None:
         "varlen_attention",
         "sample_tokens",
         "apply_penalties",
+        "apply_token_bitmask",
         "top_logprobs",
         "int8_linear",
         "int4_linear",

@@ -17,6 +17,7 @@ from octavo.kernels.dispatch import Implementation, KernelRow, Operation, rows_o
 
 __all__ = [
     "apply_penalties",
+    "apply_token_bitmask",
     "describe",
     "forget_choices",
     "gelu_tanh_and_mul",
@@ -58,6 +59,7 @@ gelu_tanh_and_mul = _operation("gelu_tanh_and_mul", reference.gelu_tanh_and_mul,
 rotary_write_kv = _operation("rotary_write_kv", reference.rotary_write_kv, cpu.rotary_write_kv)
 sample_tokens = _operation("sample_tokens", reference.sample_tokens, cpu.sample_tokens)
 apply_penalties = _operation("apply_penalties", reference.apply_penalties, cpu.apply_penalties)
+apply_token_bitmask = _operation("apply_token_bitmask", reference.apply_token_bitmask, cpu.apply_token_bitmask)
 top_logprobs = _operation("top_logprobs", reference.top_logprobs, cpu.top_logprobs)
 paged_attention = _operation("paged_attention", reference.paged_attention, cpu.paged_attention)
 varlen_attention = _operation("varlen_attention", reference.varlen_attention, cpu.varlen_attention)
@@ -75,6 +77,7 @@ _OPERATIONS: Sequence[Operation[..., Any]] = (
     varlen_attention,
     sample_tokens,
     apply_penalties,
+    apply_token_bitmask,
     top_logprobs,
     int8_linear,
     int4_linear,

@@ -223,6 +223,26 @@ def test_penalties_are_those_of_the_reference(
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
 
 
+@properties
+@given(seed=st.integers(0, 2**31), num_rows=st.integers(1, 4), vocab_size=st.integers(1, 200))
+def test_a_bitmask_forbids_what_that_of_the_reference_does(
+    native: ModuleType, seed: int, num_rows: int, vocab_size: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    logits = torch.from_numpy(rng.standard_normal((num_rows + 2, vocab_size), dtype=np.float32))
+    words = rng.integers(0, 2**32, (num_rows, -(-vocab_size // 32)), dtype=np.uint32)
+    words[rng.random(words.shape) < 0.3] = 0
+    words[rng.random(words.shape) < 0.3] = 2**32 - 1
+    rows, bitmask = torch.from_numpy(rng.permutation(num_rows + 2)[:num_rows]), torch.from_numpy(words.view(np.int32))
+    allowed = np.unpackbits(words.view(np.uint8), axis=1, count=vocab_size, bitorder="little").astype(bool)
+    expected = logits.numpy().copy()
+    expected[rows] = np.where(allowed, expected[rows], -np.inf)
+    for apply_token_bitmask in (reference.apply_token_bitmask, cpu.apply_token_bitmask):
+        found = logits.clone()
+        apply_token_bitmask(found, rows, bitmask)
+        np.testing.assert_array_equal(found.numpy(), expected)
+
+
 def test_what_a_kernel_would_misread_is_refused(native: ModuleType) -> None:
     rows = sampling_rows([(1.0, 0, 1.0, 0.0)] * 2, torch.arange(2))
     logits = torch.zeros(2, 10)
@@ -232,6 +252,8 @@ def test_what_a_kernel_would_misread_is_refused(native: ModuleType) -> None:
         cpu.sample_tokens(logits, replace(rows, seeds=torch.arange(4)[::2]))
     with pytest.raises(TypeError, match=r"torch\.float32 \[3\]"):
         cpu.sample_tokens(torch.zeros(3, 10), rows)
+    with pytest.raises(TypeError, match=r"torch\.int32 \[2, 1\]"):
+        cpu.apply_token_bitmask(logits, torch.arange(2), torch.zeros(2, 2, dtype=torch.int32))
     with pytest.raises(ValueError, match="num_top=11 of 10 tokens"):
         cpu.top_logprobs(logits, torch.zeros(2).long(), 11)
     assert cpu.sample_tokens(torch.zeros(10, 2).T, rows).shape == (2,)  # columns side by side are copied

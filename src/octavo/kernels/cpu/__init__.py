@@ -28,7 +28,7 @@ from octavo.kernels.cpu.quantized_linear import (
 )
 from octavo.kernels.cpu.rms_norm import rms_norm
 from octavo.kernels.cpu.rotary_write_kv import rotary_write_kv
-from octavo.kernels.cpu.sampling import apply_penalties, sample_tokens, top_logprobs
+from octavo.kernels.cpu.sampling import apply_penalties, apply_token_bitmask, sample_tokens, top_logprobs
 from octavo.kernels.cpu.silu_and_mul import silu_and_mul
 from octavo.kernels.cpu.threads import default_num_threads
 from octavo.kernels.cpu.varlen_attention import varlen_attention
@@ -43,6 +43,7 @@ __all__ = [
     "PackedWeight",
     "QuantizedRows",
     "apply_penalties",
+    "apply_token_bitmask",
     "default_num_threads",
     "embedding",
     "gelu_tanh_and_mul",

@@ -56,8 +56,7 @@ def top_logprobs(logits: Tensor, token_ids: Tensor, num_top: int) -> tuple[Tenso
 
 def apply_penalties(logits: Tensor, penalties: PenaltyRows) -> None:
     """As :func:`octavo.kernels.reference.apply_penalties`, for float32."""
-    if logits.dtype is not torch.float32 or logits.dim() != 2 or logits.stride(1) != 1:
-        raise TypeError(f"torch.float32 [num_rows, vocab_size] with dense rows is needed, not {describe(logits)}")
+    _check_writable(logits)
     token_ids = penalties.token_ids
     if token_ids.dtype is not torch.int32 or token_ids.stride(1) != 1:
         raise TypeError(f"token ids must be torch.int32 with dense rows, not {describe(token_ids)}")
@@ -76,6 +75,28 @@ def apply_penalties(logits: Tensor, penalties: PenaltyRows) -> None:
         _address(penalties.frequency, torch.float32, num_rows),
         _address(penalties.repetition, torch.float32, num_rows),
     )
+
+
+def apply_token_bitmask(logits: Tensor, rows: Tensor, bitmask: Tensor) -> None:
+    """As :func:`octavo.kernels.reference.apply_token_bitmask`, for float32."""
+    _check_writable(logits)
+    num_rows, vocab_size = rows.shape[0], logits.shape[1]
+    if bitmask.dtype is not torch.int32 or bitmask.shape != (num_rows, -(-vocab_size // 32)) or bitmask.stride(1) != 1:
+        raise TypeError(f"torch.int32 [{num_rows}, {-(-vocab_size // 32)}] is needed, not {describe(bitmask)}")
+    load_native().apply_token_bitmask(
+        logits.data_ptr(),
+        logits.stride(0),
+        vocab_size,
+        num_rows,
+        _address(rows, torch.int64, num_rows),
+        bitmask.data_ptr(),
+        bitmask.stride(0),
+    )
+
+
+def _check_writable(logits: Tensor) -> None:
+    if logits.dtype is not torch.float32 or logits.dim() != 2 or logits.stride(1) != 1:
+        raise TypeError(f"torch.float32 [num_rows, vocab_size] with dense rows is needed, not {describe(logits)}")
 
 
 def _with_dense_rows(logits: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from octavo.kernels.reference.apply_penalties import apply_penalties
 from octavo.kernels.reference.apply_rotary import apply_rotary
+from octavo.kernels.reference.apply_token_bitmask import apply_token_bitmask
 from octavo.kernels.reference.gelu_tanh_and_mul import gelu_tanh_and_mul
 from octavo.kernels.reference.paged_attention import paged_attention
 from octavo.kernels.reference.quantize_kv import quantize_kv
@@ -17,6 +18,7 @@ from octavo.kernels.reference.write_kv import write_kv
 __all__ = [
     "apply_penalties",
     "apply_rotary",
+    "apply_token_bitmask",
     "gelu_tanh_and_mul",
     "int4_linear",
     "int8_groups_linear",

@@ -303,4 +303,36 @@ void apply_penalties(const PenaltyArgs& args) {
     });
 }
 
+void apply_token_bitmask(const BitmaskArgs& args) {
+    constexpr float kForbidden = -std::numeric_limits<float>::infinity();
+    constexpr uint32_t kAll = ~uint32_t{0};
+    pool().parallel_for(args.num_rows, [&](int64_t i, int) {
+        float* logits = args.logits + args.rows[i] * args.stride;
+        const uint32_t* words = args.bitmask + i * args.mask_stride;
+        for (int64_t first = 0; first < args.vocab_size; first += 32) {
+            const uint32_t word = words[first / 32];
+            if (word == kAll) continue;
+            const int64_t size = std::min<int64_t>(32, args.vocab_size - first);
+            const auto present = static_cast<uint32_t>((uint64_t{1} << size) - 1);
+            // The fewer of both kinds one by one: a branch for each token would be predicted wrongly too often.
+            if (__builtin_popcount(word & present) > size / 2) {
+                for (uint32_t left = ~word & present; left; left &= left - 1) {
+                    logits[first + __builtin_ctz(left)] = kForbidden;
+                }
+                continue;
+            }
+            float allowed[32];
+            int num_allowed = 0;
+            for (uint32_t left = word & present; left; left &= left - 1) {
+                allowed[num_allowed++] = logits[first + __builtin_ctz(left)];
+            }
+            std::fill_n(logits + first, size, kForbidden);
+            num_allowed = 0;
+            for (uint32_t left = word & present; left; left &= left - 1) {
+                logits[first + __builtin_ctz(left)] = allowed[num_allowed++];
+            }
+        }
+    });
+}
+
 }  // namespace octavo

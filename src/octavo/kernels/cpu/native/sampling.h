@@ -53,4 +53,16 @@ struct PenaltyArgs {
 
 void apply_penalties(const PenaltyArgs& args);
 
+struct BitmaskArgs {
+    float* logits;  // [., vocab_size]
+    int64_t stride;
+    int64_t vocab_size;
+    int64_t num_rows;
+    const int64_t* rows;      // [num_rows], of the logits
+    const uint32_t* bitmask;  // [num_rows, .]: token 32 i + j is bit j of word i
+    int64_t mask_stride;
+};
+
+void apply_token_bitmask(const BitmaskArgs& args);
+
 }  // namespace octavo

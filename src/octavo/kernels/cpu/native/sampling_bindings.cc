@@ -49,4 +49,12 @@ void bind_sampling(nb::module_& m) {
         },
         "logits"_a, "stride"_a, "vocab_size"_a, "num_rows"_a, "rows"_a, "token_ids"_a, "token_stride"_a,
         "prompt_lens"_a, "lens"_a, "presence"_a, "frequency"_a, "repetition"_a, Released());
+    m.def(
+        "apply_token_bitmask",
+        [](uintptr_t logits, int64_t stride, int64_t vocab_size, int64_t num_rows, uintptr_t rows, uintptr_t bitmask,
+           int64_t mask_stride) {
+            apply_token_bitmask({at<float>(logits), stride, vocab_size, num_rows, at<const int64_t>(rows),
+                                 at<const uint32_t>(bitmask), mask_stride});
+        },
+        "logits"_a, "stride"_a, "vocab_size"_a, "num_rows"_a, "rows"_a, "bitmask"_a, "mask_stride"_a, Released());
 }
