@@ -9,6 +9,7 @@ import torch
 from octavo import StructuredOutputsParams
 from octavo.engine.structured.compiler import CompiledGrammar
 from octavo.engine.structured.masks import ForbiddenTokens, MaskWorker
+from octavo.engine.structured.state import GrammarRows
 from octavo.text import Tokenizer
 from tests.engine.structured.conftest import VOCAB_SIZE
 
@@ -18,7 +19,7 @@ def test_only_what_the_grammar_allows_keeps_its_logit(
 ) -> None:
     states = [compile_grammar(StructuredOutputsParams(regex=text)).start() for text in ("[xyz]", "a")]
     worker = MaskWorker(VOCAB_SIZE, torch.device("cpu"))
-    pending = worker.begin([(0, states[0]), (2, states[1])])
+    pending = worker.begin([GrammarRows(0, states[0]), GrammarRows(2, states[1])])
     assert pending is not None
     logits = torch.randn(3, VOCAB_SIZE)
     masked = logits.clone()

@@ -65,7 +65,7 @@ class Speculator:
         self._rates: dict[str, AcceptanceRate] = {}
 
     def extend(self, plan: StepPlan, kv_cache: KVCacheManager, budget: int) -> None:
-        """Append drafts to the sequences of a plan that compute one token and sample the next.
+        """Append drafts to the sequences of a plan that decode: that compute outputs, and sample the next.
 
         Args:
             budget: tokens that the plan may still take.
@@ -97,11 +97,11 @@ class Speculator:
     def _candidates(self, plan: StepPlan, budget: int) -> list[_Candidate]:
         """Return the samples that may bring a draft.
 
-        A request whose grammar restricts it brings none: what its grammar allows is known for its next token only.
+        Tokens that a grammar has forced are computed together. A source that computes has not seen them yet.
         """
         candidates = []
         for sample, (index, request) in enumerate(zip(plan.samples, plan.sampled_requests, strict=True)):
-            if plan.counts[index] > 1 or request.grammar is not None:
+            if plan.counts[index] > 1 and (self._proposer.computes or plan.starts[index] < request.prompt_len):
                 continue
             max_len = min(self.num_tokens, budget, request.max_num_tokens - len(request.token_ids) - 1)
             if max_len > 0:
@@ -110,13 +110,14 @@ class Speculator:
         return candidates
 
     def _propose(self, candidates: list[_Candidate]) -> list[_Candidate]:
-        """Fetch drafts; those for whom there is none drop out."""
+        """Fetch drafts, each up to what a grammar forbids; those for whom there is none drop out."""
         if not candidates:
             return []
         drafts = self._proposer.propose([c.request for c in candidates], [c.length for c in candidates])
         for candidate, draft in zip(candidates, drafts, strict=True):
-            candidate.draft = draft
-            candidate.length = len(draft)
+            grammar = candidate.request.grammar
+            candidate.draft = draft if grammar is None else draft[: grammar.count_allowed(draft)]
+            candidate.length = len(candidate.draft)
         return [candidate for candidate in candidates if candidate.draft]
 
     def _limit(self, plan: StepPlan, candidates: list[_Candidate], kv_cache: KVCacheManager) -> list[_Candidate]:
