@@ -14,6 +14,7 @@ from octavo.engine.outputs import RequestOutput
 from octavo.engine.speculation.pacing import Pacer
 from octavo.engine.speculation.speculator import Speculator
 from octavo.engine.thinking import ThinkingBudget
+from octavo.errors import RequestError
 from octavo.kernels import cpu
 from octavo.text import Tokenizer
 from tests.engine.speculation.made_drafts import ScriptedProposer
@@ -167,3 +168,47 @@ def test_every_method_drafts_for_forms(checkpoint: Path, tokenizer: Tokenizer, p
     assert what_was_said(generate(llm, workload)) == expected
     assert what_was_said(generate(llm, workload)) == expected
     assert llm._core.stats().total_accepted_tokens > 30
+
+
+def test_drafts_by_the_model_itself_keep_to_the_form(checkpoint: Path, plain: LLM) -> None:
+    """Behind forced tokens, too: what is drafted is what is sampled, up to the end of each answer."""
+    params = [
+        SamplingParams(temperature=1, seed=seed, max_tokens=80, structured_outputs=StructuredOutputsParams(json=RECORD))
+        for seed in range(6)
+    ]
+    workload = [({"prompt_token_ids": [5, 6, 7]}, one) for one in params]
+    llm = engine(checkpoint, speculative_config={"model": str(checkpoint), "num_speculative_tokens": 4})
+    speculator = llm._core.scheduler.speculator
+    speculator._pacer = Pacer()
+    assert what_was_said(generate(llm, workload)) == what_was_said(generate(plain, workload))
+    counts = speculator.counts
+    assert counts.num_draft_tokens - counts.num_accepted_tokens < 4 * len(workload)
+    assert counts.num_accepted_tokens > 50
+    assert llm._core.stats().total_steps < plain._core.stats().total_steps / 2
+
+
+def test_a_draft_ends_before_what_the_form_forbids(checkpoint: Path, tokenizer: Tokenizer) -> None:
+    llm = engine(checkpoint)
+    a, b, c = (tokenizer.encode(char)[0] for char in "abc")
+    speculator = Speculator(ScriptedProposer(lambda _, __: [a, b, c, a]), num_tokens=4)
+    llm._core.scheduler.speculator = speculator
+    params = SamplingParams(max_tokens=12, seed=1, structured_outputs=StructuredOutputsParams(regex="[ab]{20}"))
+    generate(llm, [({"prompt_token_ids": [5]}, params)])
+    counts = speculator.counts
+    assert counts.num_drafts > 2
+    assert 2 * counts.num_drafts - 2 < counts.num_draft_tokens <= 2 * counts.num_drafts  # the last one may be shorter
+
+
+def test_a_form_that_becomes_too_complex_ends_its_own_request_alone(
+    checkpoint: Path, plain: LLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llm = engine(checkpoint, speculative_config={"model": str(checkpoint)})
+    llm._core.scheduler.speculator._pacer = Pacer()
+    fine = SamplingParams(max_tokens=40, seed=1, structured_outputs=StructuredOutputsParams(json=RECORD))
+    expected = what_was_said(generate(plain, [({"prompt_token_ids": [5]}, fine)]))
+    monkeypatch.setattr("octavo.engine.structured.limits._MAX_LEXER_STATES", 300)
+    complex_form = StructuredOutputsParams(regex="(.*[ab].{100}){50}")
+    with pytest.raises(RequestError, match="cannot be held to this form"):
+        generate(llm, [({"prompt_token_ids": [6]}, SamplingParams(max_tokens=100, structured_outputs=complex_form))])
+    assert what_was_said(generate(llm, [({"prompt_token_ids": [5]}, fine)])) == expected
+    assert llm._core.stats().num_used_blocks == 0
