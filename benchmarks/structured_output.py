@@ -28,6 +28,7 @@ from octavo.engine.messages import EngineRequest
 from octavo.engine.structured.compiler import GrammarCompiler
 from octavo.engine.structured.grammar import write_grammar
 from octavo.engine.structured.masks import MaskWorker
+from octavo.engine.structured.state import GrammarRows
 from octavo.engine.structured.vocabulary import grammar_vocabulary
 from octavo.text import Tokenizer
 
@@ -147,7 +148,7 @@ def measure_masks(tokenizer: Tokenizer, vocab_size: int, num_tokens: int) -> dic
         started = time.perf_counter()
         state.fill_mask(mask)
         fill_us.append((time.perf_counter() - started) * 1e6)
-        pending = worker.begin([(0, state)])
+        pending = worker.begin([GrammarRows(0, state)])
         assert pending is not None
         forbidden = pending.result()
         started = time.perf_counter()

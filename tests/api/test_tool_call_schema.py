@@ -10,7 +10,7 @@ from llguidance import LLMatcher, LLTokenizer
 
 from octavo.api.openai.after_thought import after_thought
 from octavo.api.openai.messages import Tool
-from octavo.api.openai.tool_call_schema import enforced_format, tool_call_schema
+from octavo.api.openai.tool_call_schema import call_or_form, enforced_format, tool_call_schema
 from octavo.api.openai.tool_choice import NamedToolChoice
 from octavo.engine.structured.grammar import write_grammar
 from octavo.engine.structured.params import StructuredOutputsParams
@@ -148,3 +148,43 @@ def test_a_grammar_behind_a_thought_is_refused() -> None:
     with pytest.raises(RequestError, match="grammar cannot be demanded behind reasoning"):
         after_thought(form, QWEN3, is_open=True)
     assert after_thought(form, QWEN3, is_open=False) is form
+
+
+@pytest.mark.parametrize("name", ["hermes", "mistral", "llama3_json"])
+def test_an_answer_calls_or_has_the_form(tokenizer: Tokenizer, vocabulary: LLTokenizer, name: str) -> None:
+    form = StructuredOutputsParams(json={"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]})
+    call, separator, opening, closing, key = WRITTEN[name]
+    weather = call.format(WEATHER.format(key=key))
+    one, two = f"{opening}{weather}{closing}", f"{opening}{weather}{separator}{weather}{closing}"
+
+    def accepts(text: str, **fields: Any) -> bool:
+        return takes(
+            vocabulary, tokenizer, call_or_form(form, TOOLS, TOOL_FORMATS[name], tokenizer=tokenizer, **fields), text
+        )
+
+    assert accepts(one)
+    assert accepts(two)
+    assert not accepts(two, parallel=False)
+    assert accepts('{"x": 7}')
+    assert accepts(one.replace("city", "town"))  # any object
+    assert not accepts(one.replace("weather", "wether"))
+    assert not accepts("Hello")
+    assert not accepts('{"x": "7"}')
+    assert not accepts(one + '{"x": 7}')
+    assert accepts('so </think>{"x": 7}', reasoning=QWEN3, is_open=True)
+    assert accepts(f"so </think>\n\n{one}", reasoning=QWEN3, is_open=True)
+    assert not accepts(one, reasoning=QWEN3, is_open=True)
+    read = parse_text(TOOL_FORMATS[name].parser(), '{"x": 7}')
+    assert (read.calls, read.content) == ([], '{"x": 7}')
+
+
+def test_a_form_of_its_own_syntax_or_calls_without_a_layout_leave_no_choice() -> None:
+    record = StructuredOutputsParams(json=CITY)
+    assert call_or_form(StructuredOutputsParams(grammar='start: "a"'), TOOLS, TOOL_FORMATS["hermes"]) is None
+    assert call_or_form(record, TOOLS, TOOL_FORMATS["pythonic"]) is None
+
+
+def test_json_without_whitespace_has_none_behind_a_thought(tokenizer: Tokenizer, vocabulary: LLTokenizer) -> None:
+    dense = after_thought(StructuredOutputsParams(json=CITY, disable_any_whitespace=True), QWEN3, is_open=True)
+    assert takes(vocabulary, tokenizer, dense, 'so </think>{"city":"Rome"}')
+    assert not takes(vocabulary, tokenizer, dense, 'so </think>{"city": "Rome"}')

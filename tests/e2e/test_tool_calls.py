@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -133,6 +134,19 @@ ADD: Any = {
 }
 PING: Any = {"type": "function", "function": {"name": "ping"}}
 HELLO: Any = {"role": "user", "content": "Hello!"}
+
+
+def test_beside_a_form_the_model_calls_or_answers_in_it(client: openai.OpenAI) -> None:
+    sentence = r"[A-Z][a-z]+( [a-z0-9]+){2,6}\."
+    form = {"structured_outputs": {"regex": sentence}}
+    choice = ask(client, QUESTION, extra_body=form).choices[0]
+    assert choice.finish_reason == "tool_calls"
+    (call,) = choice.message.tool_calls
+    assert json.loads(call.function.arguments) == {"city": "Paris"}
+    result = {"role": "tool", "tool_call_id": call.id, "content": RESULT}
+    answer = ask(client, QUESTION, choice.message, result, extra_body=form).choices[0]
+    assert answer.message.tool_calls is None
+    assert re.fullmatch(sentence, answer.message.content)
 
 
 @pytest.mark.parametrize("name", ["get_weather", "add", "ping"])

@@ -7,21 +7,29 @@ computed shows at once. Its tokens depend on all earlier tokens and on nothing e
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from octavo.engine.step import StepPlan, StepResult
+from tests.engine.scripted_grammar import ScriptedGrammar
 
 VOCAB_SIZE = 5
 
 
-def next_token(token_ids: tuple[int, ...]) -> int:
+def next_token(token_ids: Sequence[int], allowed: Sequence[int] = range(VOCAB_SIZE)) -> int:
     """The token that follows, as the imagined model has it."""
-    return hash(("next", token_ids)) % VOCAB_SIZE
+    return allowed[hash(("next", tuple(token_ids))) % len(allowed)]
 
 
-def expected_output(prompt: list[int], num_tokens: int, stop_token_ids: frozenset[int] = frozenset()) -> list[int]:
+def expected_output(
+    prompt: list[int],
+    num_tokens: int,
+    stop_token_ids: frozenset[int] = frozenset(),
+    allowed_after: Callable[[Sequence[int]], Sequence[int]] = lambda _: range(VOCAB_SIZE),
+) -> list[int]:
     """What a request must produce whatever happens around it."""
     tokens = list(prompt)
     for _ in range(num_tokens):
-        tokens.append(next_token(tuple(tokens)))
+        tokens.append(next_token(tokens, allowed_after(tokens)))
         if tokens[-1] in stop_token_ids:
             break
     return tokens[len(prompt) :]
@@ -45,6 +53,10 @@ class FakeRunner:
         for row, index, block_ids in plan.new_blocks:
             assert len(self.blocks[row]) == index
             self.blocks[row] += block_ids
+        for row, index, token_ids in plan.forced_tokens:
+            assert index <= len(self.tokens[row])
+            self.tokens[row][index:] = token_ids
+            self.num_drafted[row] = 0
         batch = list(zip(plan.rows, plan.starts, plan.counts, strict=True))
         for sample, draft in plan.drafts.items():
             row, start, count = batch[plan.samples[sample]]
@@ -57,6 +69,7 @@ class FakeRunner:
             for position in range(start + count):
                 self._check(row, position)
         sampled = []
+        grammars = {rows.first_row: rows for rows in plan.grammar_rows}
         for sample, index in enumerate(plan.samples):
             row, start, count = batch[index]
             num_drafted = len(plan.drafts.get(sample, ()))
@@ -64,7 +77,15 @@ class FakeRunner:
             assert 0 <= num_rejected <= self.num_drafted[row], "a sample follows the last known token"
             self.num_drafted[row] = num_drafted
             ends = range(start + count - num_drafted, start + count + 1)
-            following = [next_token(tuple(self.tokens[row][:end])) for end in ends]
+            grammar = grammars.get(len(sampled))
+            if grammar is None:
+                following = [next_token(self.tokens[row][:end]) for end in ends]
+            else:
+                assert isinstance(grammar.state, ScriptedGrammar)
+                assert grammar.state.token_ids == self.tokens[row][: ends[0]]
+                assert len(grammar.draft) == num_drafted
+                allowed = grammar.state.allowed_along(grammar.draft)
+                following = [next_token(self.tokens[row][:end], a) for end, a in zip(ends, allowed, strict=True)]
             self.tokens[row][ends[0] :] = following
             sampled += following
         return StepResult(sampled)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -15,6 +17,7 @@ from octavo.engine.speculation.speculator import Speculator
 from octavo.engine.step import StepPlan, StepResult
 from tests.engine.fake_runner import VOCAB_SIZE, FakeRunner, expected_output, next_token
 from tests.engine.made_requests import make_request, make_scheduler
+from tests.engine.scripted_grammar import ScriptedGrammar
 from tests.engine.speculation.made_drafts import ScriptedProposer
 
 BLOCK_SIZE = 4
@@ -23,11 +26,19 @@ MAX_NUM_SEQS = 4
 STOP_TOKENS = frozenset([VOCAB_SIZE - 1])
 
 
+def allowed_after(tokens: Sequence[int]) -> Sequence[int]:
+    """What may follow: anything if the prompt begins with 0, else what an imagined grammar allows, often one token."""
+    if tokens[0] == 0:
+        return range(VOCAB_SIZE)
+    choice = random.Random(hash(("grammar", tuple(tokens))))
+    return choice.sample(range(VOCAB_SIZE), choice.choice([1, 1, 2, 3]))
+
+
 def often_right(known: list[int], max_len: int) -> list[int]:
     """Guess what the imagined runner will say, or something else in one of four places."""
     guessed = list(known)
     for _ in range(max_len):
-        token = next_token(tuple(guessed))
+        token = next_token(guessed, allowed_after(guessed))
         guessed.append((token + (hash(("wrong", tuple(guessed))) % 4 == 0)) % VOCAB_SIZE)
     return guessed[len(known) :]
 
@@ -73,17 +84,18 @@ class SchedulerMachine(RuleBasedStateMachine):
         max_tokens = min(max_tokens, MAX_LEN - len(prompt))
         self.prompts[name] = (prompt, max_tokens)
         self.outputs[name] = []
-        self.scheduler.add(
-            make_request(
-                name,
-                prompt,
-                max_tokens=max_tokens,
-                arrival=len(self.prompts),
-                priority=priority,
-                cache_salt=salt,
-                eos_token_ids=list(STOP_TOKENS),
-            )
+        request = make_request(
+            name,
+            prompt,
+            max_tokens=max_tokens,
+            arrival=len(self.prompts),
+            priority=priority,
+            cache_salt=salt,
+            eos_token_ids=list(STOP_TOKENS),
         )
+        if prompt[0] == 1:
+            request.grammar = ScriptedGrammar(prompt, allowed_after)
+        self.scheduler.add(request)
 
     @rule(num_steps=st.integers(1, 12))
     def run(self, num_steps: int) -> None:
@@ -164,6 +176,13 @@ class SchedulerMachine(RuleBasedStateMachine):
                 assert request.block_ids == []
 
     @invariant()
+    def grammars_know_the_tokens_of_their_requests(self) -> None:
+        for request in self.scheduler.requests.values():
+            if request.grammar is not None:
+                assert not request.grammar.error
+                assert request.grammar.token_ids == request.token_ids
+
+    @invariant()
     def rows_belong_to_one_request_each(self) -> None:
         rows = [request.row for request in self.scheduler.running]
         assert len(set(rows)) == len(rows)
@@ -183,7 +202,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert not self.scheduler.has_unfinished_requests
         assert self.scheduler.kv_cache.pool.num_used == 0
         for name, (prompt, max_tokens) in self.prompts.items():
-            expected = expected_output(prompt, max_tokens, STOP_TOKENS)
+            expected = expected_output(prompt, max_tokens, STOP_TOKENS, allowed_after)
             if name in self.finished:
                 assert self.outputs[name] == expected
             else:

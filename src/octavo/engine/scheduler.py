@@ -126,16 +126,15 @@ class Scheduler:
                 update.num_cached_tokens = request.num_cached_tokens
                 if request.sampling_params.prompt_logprobs is not None:
                     update.prompt_logprobs = request.prompt_logprobs
-            self._check_end(request, update)
+            self._follow_token(request, update)
             if draft:
                 self._follow_draft(request, draft, result.token_ids[index : index + len(draft) + 1], update)
             if all_logprobs is not None and all_logprobs[index] is not None:
                 update.logprobs = [
                     logprobs for logprobs in all_logprobs[index : index + len(update.token_ids)] if logprobs is not None
                 ]
-            grammar = request.grammar
-            if grammar is not None and (update.finish_reason is None or grammar.error):
-                self._follow_grammar(request, grammar, update)
+            if request.grammar is not None:
+                self._append_forced(request, request.grammar, update)
             if update.finish_reason is not None:
                 any_finished = True
                 if request.status is RequestStatus.WAITING:  # preempted while its last token was in flight
@@ -281,22 +280,20 @@ class Scheduler:
                 self._in_prefill.append(request)
         return events
 
-    def _follow_grammar(self, request: Request, grammar: GrammarState, update: SequenceUpdate) -> None:
-        """Tell a grammar of the token that was sampled, and append the tokens after which it leaves no choice.
+    def _append_forced(self, request: Request, grammar: GrammarState, update: SequenceUpdate) -> None:
+        """Append the tokens that follow the last one because the grammar leaves no choice.
 
         A request that wants log-probabilities has all of its tokens sampled.
         """
+        if request.sampling_params.logprobs is not None:
+            return
         start = len(request.token_ids)
-        if grammar.accept(update.token_ids[0]) and request.sampling_params.logprobs is None:
-            while update.finish_reason is None and (token_id := grammar.forced_token) is not None:
-                grammar.accept(token_id)
-                request.token_ids.append(token_id)
-                update.token_ids.append(token_id)
-                self._check_end(request, update)
-        request.num_tokens += len(request.token_ids) - start
-        if grammar.error:
-            update.finish_reason, update.error = "error", grammar.error
-        elif len(request.token_ids) > start:
+        while update.finish_reason is None and (token_id := grammar.forced_token) is not None:
+            request.token_ids.append(token_id)
+            update.token_ids.append(token_id)
+            self._follow_token(request, update)
+        if len(request.token_ids) > start:
+            request.num_tokens += len(request.token_ids) - start
             self._forced.append((request, start))
 
     def _follow_draft(self, request: Request, draft: list[int], sampled: list[int], update: SequenceUpdate) -> None:
@@ -314,16 +311,19 @@ class Scheduler:
                 break
             request.token_ids.append(following)
             update.token_ids.append(following)
-            self._check_end(request, update)
+            self._follow_token(request, update)
         request.num_tokens = len(request.token_ids)
         request.num_computed_tokens = min(request.num_computed_tokens, request.num_tokens - 1)
         if self.speculator is not None:
             self.speculator.observe(request, len(draft), num_accepted)
 
-    def _check_end(self, request: Request, update: SequenceUpdate) -> None:
-        """End a sequence if its last token does."""
+    def _follow_token(self, request: Request, update: SequenceUpdate) -> None:
+        """Tell a sequence's grammar of its last token, and end the sequence if that token does."""
         token_id = request.token_ids[-1]
-        if token_id in request.stop_token_ids and _may_end(request):
+        grammar = request.grammar
+        if grammar is not None and not grammar.accept(token_id):
+            update.finish_reason, update.error = "error", grammar.error
+        elif token_id in request.stop_token_ids and _may_end(request):
             update.finish_reason = "stop"
             if token_id in request.sampling_params.stop_token_ids:
                 update.stop_token_id = token_id

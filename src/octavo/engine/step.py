@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from octavo.engine.structured.state import GrammarRows
+
 if TYPE_CHECKING:
     from octavo.engine.messages import StepEvents, TokenLogprobs
     from octavo.engine.request import Request
@@ -71,12 +73,15 @@ class StepPlan:
     events: StepEvents | None = None
 
     @property
-    def grammar_rows(self) -> list[tuple[int, GrammarState]]:
-        """As ``grammars``, with indexes into the sampled tokens, of which a draft has several."""
+    def grammar_rows(self) -> list[GrammarRows]:
+        """As ``grammars``, by the sampled tokens, of which a draft has several."""
         if not self.drafts:
-            return self.grammars
+            return [GrammarRows(sample, state) for sample, state in self.grammars]
         num_drafted = list(accumulate((len(self.drafts.get(i, ())) for i in range(len(self.samples))), initial=0))
-        return [(sample + num_drafted[sample], state) for sample, state in self.grammars]
+        return [
+            GrammarRows(sample + num_drafted[sample], state, self.drafts.get(sample, ()))
+            for sample, state in self.grammars
+        ]
 
 
 @dataclass(frozen=True, slots=True)

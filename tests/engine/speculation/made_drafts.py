@@ -15,7 +15,7 @@ class ScriptedProposer:
         self.computes = computes
         self.forgotten: list[str] = []
 
-    def propose(self, requests: Sequence[Request], max_lens: Sequence[int]) -> list[list[int]]:
+    def propose(self, requests: Sequence[Request], max_lens: Sequence[int], starts: Sequence[int]) -> list[list[int]]:
         return [
             self._guess(list(request.token_ids), max_len)[:max_len]
             for request, max_len in zip(requests, max_lens, strict=True)

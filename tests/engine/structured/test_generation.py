@@ -150,6 +150,14 @@ def test_min_tokens_lengthens_what_may_be_longer_and_yields_where_nothing_else_i
     assert (complete.text, complete.finish_reason) == ("abc", "stop")
 
 
+def test_a_stop_token_that_completes_the_form_ends_it_whether_forced_or_sampled(llm: LLM) -> None:
+    c = llm.get_tokenizer().encode("c")[0]
+    for logprobs in (None, 0):
+        params = sampled(StructuredOutputsParams(regex="[ab]bc"), min_tokens=20, stop_token_ids=[c], logprobs=logprobs)
+        output = run(llm, params)[0].outputs[0]
+        assert (output.finish_reason, output.stop_reason, len(output.token_ids)) == ("stop", c, 3)
+
+
 def test_logprobs_are_those_of_the_model_without_the_grammar(llm: LLM) -> None:
     output = run(llm, sampled(StructuredOutputsParams(regex="[ab]{3}"), logprobs=1))[0].outputs[0]
     assert output.logprobs is not None

@@ -9,6 +9,7 @@ import torch
 from octavo import StructuredOutputsParams
 from octavo.engine.structured.compiler import CompiledGrammar
 from octavo.engine.structured.masks import ForbiddenTokens, MaskWorker
+from octavo.engine.structured.state import GrammarRows
 from octavo.text import Tokenizer
 from tests.engine.structured.conftest import VOCAB_SIZE
 
@@ -18,7 +19,7 @@ def test_only_what_the_grammar_allows_keeps_its_logit(
 ) -> None:
     states = [compile_grammar(StructuredOutputsParams(regex=text)).start() for text in ("[xyz]", "a")]
     worker = MaskWorker(VOCAB_SIZE, torch.device("cpu"))
-    pending = worker.begin([(0, states[0]), (2, states[1])])
+    pending = worker.begin([GrammarRows(0, states[0]), GrammarRows(2, states[1])])
     assert pending is not None
     logits = torch.randn(3, VOCAB_SIZE)
     masked = logits.clone()
@@ -28,6 +29,22 @@ def test_only_what_the_grammar_allows_keeps_its_logit(
         assert masked[row].isfinite().nonzero().flatten().tolist() == allowed
         assert torch.equal(masked[row, allowed], logits[row, allowed])
     assert torch.equal(masked[1], logits[1])
+
+
+def test_the_rows_behind_a_draft_have_the_masks_that_hold_there(
+    compile_grammar: Callable[[StructuredOutputsParams], CompiledGrammar], tokenizer: Tokenizer
+) -> None:
+    state = compile_grammar(StructuredOutputsParams(regex="[AB][CD](E|F[GH])")).start()
+    other = compile_grammar(StructuredOutputsParams(regex="[XY]")).start()
+    draft = tokenizer.encode("ADF")
+    pending = MaskWorker(VOCAB_SIZE, torch.device("cpu")).begin([GrammarRows(1, state, draft), GrammarRows(5, other)])
+    assert pending is not None
+    logits = torch.zeros(6, VOCAB_SIZE)
+    pending.result().apply(logits)
+    for row, text in enumerate(("AB", "CD", "EF", "GH", "XY"), start=1):
+        assert set(logits[row].isfinite().nonzero().flatten().tolist()) == {tokenizer.encode(c)[0] for c in text}
+    assert logits[0].isfinite().all()
+    assert state.count_allowed(draft) == len(draft)  # it stands where it stood
 
 
 def test_a_step_without_grammars_has_no_masks() -> None:

@@ -60,21 +60,33 @@ def test_the_mask_allows_what_the_library_accepts(
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10_000), st.integers(1, 40), st.integers(0, 10_000), st.data())
-def test_rollback_returns_to_the_state_before(
-    compile_grammar: Compile, seed: int, num_tokens: int, choices: int, data: st.DataObject
-) -> None:
+@given(st.integers(0, 10_000), st.integers(0, 40), st.integers(0, 10_000))
+def test_a_fork_goes_its_own_way(compile_grammar: Compile, seed: int, num_tokens: int, choices: int) -> None:
     state = compile_grammar(StructuredOutputsParams(json=make_schema(seed))).start()
-    before: list[tuple[int | None, list[int]]] = []
-    rng = random.Random(choices)
-    tokens: list[int] = []
-    while len(tokens) < num_tokens and not state.is_complete:
-        before.append((state.forced_token, allowed_tokens(state)))
-        tokens += walk(state, rng, 1)
-    num_kept = data.draw(st.integers(0, len(tokens) - 1))
-    state.rollback(len(tokens) - num_kept)
-    assert (state.forced_token, allowed_tokens(state)) == before[num_kept]
-    assert all(state.accept(token_id) for token_id in tokens[num_kept:])
+    walk(state, random.Random(choices), num_tokens)
+    before = (state.forced_token, allowed_tokens(state))
+    forks = [state.fork(), state.fork()]
+    ways = [walk(fork, random.Random(choices), 8) for fork in forks]
+    assert ways[0] == ways[1]
+    assert allowed_tokens(forks[0]) == allowed_tokens(forks[1])
+    assert (state.forced_token, allowed_tokens(state)) == before
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(0, 20), st.integers(0, 6), st.integers(0, 10_000))
+def test_a_draft_is_allowed_up_to_what_the_masks_forbid(
+    compile_grammar: Compile, seed: int, num_tokens: int, num_right: int, choices: int
+) -> None:
+    state, rng = compile_grammar(StructuredOutputsParams(json=make_schema(seed))).start(), random.Random(choices)
+    walk(state, rng, num_tokens)
+    before = allowed_tokens(state)
+    ahead = state.fork()
+    draft = walk(ahead, rng, num_right)
+    assert state.count_allowed(draft) == len(draft)
+    wrong = sorted(set(range(VOCAB_SIZE)) - set(allowed_tokens(ahead)))
+    assert state.count_allowed([*draft, rng.choice(wrong), *draft]) == len(draft)
+    assert allowed_tokens(state) == before
+    assert not state.error
 
 
 def test_forced_tokens_spell_what_the_grammar_dictates(compile_grammar: Compile, tokenizer: Tokenizer) -> None:
@@ -95,9 +107,7 @@ def test_a_complete_text_is_followed_by_the_end_of_the_sequence(compile_grammar:
     assert state.is_complete
     assert state.forced_token in tokenizer.eos_token_ids
     assert state.accept(state.forced_token)
-    state.rollback(2)
-    assert not state.is_complete
-    assert allowed_tokens(state) == tokenizer.encode("a")
+    assert state.count_allowed([state.forced_token, tokenizer.encode("a")[0]]) == 1
 
 
 def test_the_sequence_may_end_where_the_text_may(compile_grammar: Compile, tokenizer: Tokenizer) -> None:
@@ -128,10 +138,3 @@ def test_a_grammar_that_becomes_too_complex_is_an_error_of_its_sequence_alone(
             break
     assert "too many states" in state.error
     assert "<" not in state.error
-
-
-def test_more_tokens_than_there_are_cannot_be_taken_back(compile_grammar: Compile) -> None:
-    state = compile_grammar(StructuredOutputsParams(regex="[a-z]{3}")).start()
-    walk(state, random.Random(0), 1)
-    with pytest.raises(ValueError, match="take back 2"):
-        state.rollback(2)

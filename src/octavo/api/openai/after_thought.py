@@ -12,6 +12,7 @@ from octavo.text.reasoning_parsers import ReasoningFormat
 
 # As models see JSON in their prompts; a grammar that allows any white space invites them to write nothing else.
 JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+_DENSE_JSON_STYLE = {"whitespace_flexible": False}
 
 
 def thought_rules(reasoning: ReasoningFormat, *, is_open: bool) -> tuple[str, str]:
@@ -35,7 +36,7 @@ def after_thought(
     Raises:
         RequestError: the form cannot be put behind a thought, and there is one.
     """
-    answer = _answer(form)
+    answer = answer_rule(form)
     if answer is None and is_open:
         raise RequestError(
             f"{form.constraint} cannot be demanded behind reasoning here: use json, regex or choice without further "
@@ -48,16 +49,17 @@ def after_thought(
     return StructuredOutputsParams(grammar=f"start: {thought}answer\n{rule}\nanswer: {answer}\n")
 
 
-def _answer(form: StructuredOutputsParams) -> str | None:
+def answer_rule(form: StructuredOutputsParams) -> str | None:
     """Write a form as the right side of a grammar's rule; None if that is not possible."""
     if form.disable_additional_properties or form.whitespace_pattern is not None:
         return None
+    style = _DENSE_JSON_STYLE if form.disable_any_whitespace else JSON_STYLE
     match form.constraint:
         case "json":
             schema = _read_schema(form.json)
-            return None if schema is None else "%json " + json.dumps({**schema, "x-guidance": JSON_STYLE})
+            return None if schema is None else "%json " + json.dumps({**schema, "x-guidance": style})
         case "json_object":
-            return "%json " + json.dumps({"type": "object", "x-guidance": JSON_STYLE})
+            return "%json " + json.dumps({"type": "object", "x-guidance": style})
         case "regex":
             return "/" + re.sub(r"(\\.)|/", lambda found: found[1] or r"\/", form.regex or "", flags=re.DOTALL) + "/"
         case "choice":

@@ -8,9 +8,10 @@ from octavo.api.openai.after_thought import after_thought
 from octavo.api.openai.answer_reader import AnswerFormat, new_call_id, new_mistral_call_id
 from octavo.api.openai.requests import ChatCompletionRequest
 from octavo.api.openai.service import ModelService
-from octavo.api.openai.tool_call_schema import enforced_format, tool_call_schema
+from octavo.api.openai.tool_call_schema import call_or_form, enforced_format, tool_call_schema
 from octavo.api.openai.tool_choice import demands_call
 from octavo.engine.sampling_params import SamplingParams
+from octavo.engine.structured.params import StructuredOutputsParams
 from octavo.engine.thinking import ThinkingBudget
 from octavo.errors import RequestError
 from octavo.text import Tokenizer
@@ -58,15 +59,42 @@ def settle_answer_format(
                 param="tool_choice",
             )
         params.structured_outputs = structure
-    elif (
-        params.structured_outputs is not None and reasoning is not None and not _is_done_thinking(reasoning, prompt_end)
-    ):
-        params.structured_outputs = after_thought(params.structured_outputs, reasoning, is_open=is_open)
+    elif params.structured_outputs is not None:
+        thought = None if reasoning is None or _is_done_thinking(reasoning, prompt_end) else reasoning
+        params.structured_outputs = _place_form(
+            params.structured_outputs, body, tools, reasoning=thought, is_open=is_open, tokenizer=tokenizer
+        )
     if body.thinking_token_budget is not None:
         params.thinking = _thinking_budget(body.thinking_token_budget, reasoning, tokenizer, is_open=is_open)
     if _has_special_markers(tools, reasoning, tokenizer):
         params.skip_special_tokens = False
     return form
+
+
+def _place_form(
+    form: StructuredOutputsParams,
+    body: ChatCompletionRequest,
+    tools: ToolFormat | None,
+    *,
+    reasoning: ReasoningFormat | None,
+    is_open: bool,
+    tokenizer: Tokenizer,
+) -> StructuredOutputsParams:
+    """Return a form that lets the model think first, and call tools instead, if it may."""
+    either = None
+    if tools is not None:
+        either = call_or_form(
+            form,
+            body.tools or [],
+            tools,
+            parallel=body.parallel_tool_calls is not False,
+            reasoning=reasoning,
+            is_open=is_open,
+            tokenizer=tokenizer,
+        )
+    if either is not None or reasoning is None:
+        return either or form
+    return after_thought(form, reasoning, is_open=is_open)
 
 
 def _is_done_thinking(reasoning: ReasoningFormat, prompt_end: str) -> bool:

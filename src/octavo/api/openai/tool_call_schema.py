@@ -1,4 +1,4 @@
-"""The grammar of an answer that must call tools."""
+"""The grammars of answers that must call tools, or may call them instead of having a form."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from octavo.api.openai.after_thought import JSON_STYLE, thought_rules
+from octavo.api.openai.after_thought import JSON_STYLE, answer_rule, thought_rules
 from octavo.api.openai.messages import FunctionDefinition, Tool
 from octavo.api.openai.tool_choice import NamedToolChoice
 from octavo.engine.structured.params import StructuredOutputsParams
@@ -57,32 +57,86 @@ def tool_call_schema(
     rules = [
         f"start: {thought}calls",
         *rules,
-        *_call_rules(functions, form.layout, form.markers, parallel, tokenizer),
+        *_call_rules(form.layout, form.markers, parallel, tokenizer),
+        *_body_rules(functions, form.layout.arguments_key),
     ]
     return StructuredOutputsParams(grammar="\n".join(rules) + "\n")
 
 
-def _call_rules(
-    functions: Sequence[FunctionDefinition],
-    layout: CallLayout,
-    markers: Sequence[str],
-    parallel: bool,
-    tokenizer: Tokenizer | None,
-) -> list[str]:
+def call_or_form(
+    form: StructuredOutputsParams,
+    tools: Sequence[Tool],
+    tool_format: ToolFormat,
+    *,
+    parallel: bool = True,
+    reasoning: ReasoningFormat | None = None,
+    is_open: bool = False,
+    tokenizer: Tokenizer | None = None,
+) -> StructuredOutputsParams | None:
+    """Return what holds an answer to calls of the tools, or else to a form.
+
+    Arguments may be any objects, as they may where the model calls unasked: a schema that no grammar can hold is no
+    reason to refuse a request that demands no call.
+
+    Args:
+        parallel, reasoning, is_open, tokenizer: as for ``tool_call_schema``.
+
+    Returns:
+        None if the form, or calls in this format, cannot be a part of a grammar.
+    """
+    answer = answer_rule(form)
+    if answer is None or tool_format.layout is None:
+        return None
+    thought, *rules = thought_rules(reasoning, is_open=is_open) if reasoning is not None else ("",)
+    rules = [
+        f"start: {thought}(calls | answer)",
+        *rules,
+        f"answer: {answer}",
+        *_call_rules(tool_format.layout, tool_format.markers, parallel, tokenizer),
+        f"body: %json {json.dumps(_any_call(tools, tool_format.layout.arguments_key), ensure_ascii=False)}",
+    ]
+    return StructuredOutputsParams(grammar="\n".join(rules) + "\n")
+
+
+def _call_rules(layout: CallLayout, markers: Sequence[str], parallel: bool, tokenizer: Tokenizer | None) -> list[str]:
+    """Return the rules of calls, whose objects are ``body``."""
+
     def literal(text: str) -> str:
         return _literal(text, markers, tokenizer)
 
     more = f" ({literal(layout.separator)} call)*" if parallel else ""
-    rules = [
+    return [
         _rule("calls", literal(layout.opening), f"call{more}", literal(layout.closing)),
         _rule("call", literal(layout.begin), "body", literal(layout.end)),
-        "body: " + " | ".join(f"body_{index}" for index in range(len(functions))),
     ]
+
+
+def _body_rules(functions: Sequence[FunctionDefinition], arguments_key: str) -> list[str]:
+    """Return the rules of a call's object, with arguments that fit the schema of the function.
+
+    Each schema has a rule of its own, so that its references begin at its own root.
+    """
+    rules = ["body: " + " | ".join(f"body_{index}" for index in range(len(functions)))]
     for index, function in enumerate(functions):
-        head = f'{{"name": {json.dumps(function.name, ensure_ascii=False)}, "{layout.arguments_key}": '
+        head = f'{{"name": {json.dumps(function.name, ensure_ascii=False)}, "{arguments_key}": '
         rules.append(_rule(f"body_{index}", _quoted(head), f"arguments_{index}", _quoted("}")))
         rules.append(f"arguments_{index}: %json {json.dumps(_arguments_schema(function), ensure_ascii=False)}")
     return rules
+
+
+def _any_call(tools: Sequence[Tool], arguments_key: str) -> dict[str, Any]:
+    """Return the schema of a call's object with any arguments.
+
+    It is a schema as a whole, so that an answer in JSON may begin with the same characters.
+    """
+    names = list(dict.fromkeys(tool.function.name for tool in tools))
+    return {
+        "type": "object",
+        "properties": {"name": {"enum": names}, arguments_key: {"type": "object"}},
+        "required": ["name", arguments_key],
+        "additionalProperties": False,
+        "x-guidance": JSON_STYLE,
+    }
 
 
 def _rule(name: str, *parts: str) -> str:

@@ -42,10 +42,11 @@ class SpeculationCounts:
 
 @dataclass(slots=True)
 class _Candidate:
-    """A sample of a plan that may bring a draft of ``length`` tokens."""
+    """A sample of a plan that may bring a draft of ``length`` tokens; tokens from ``start`` on are in the step."""
 
     sample: int
     request: Request
+    start: int
     length: int
     draft: list[int] = field(default_factory=list)
 
@@ -65,7 +66,7 @@ class Speculator:
         self._rates: dict[str, AcceptanceRate] = {}
 
     def extend(self, plan: StepPlan, kv_cache: KVCacheManager, budget: int) -> None:
-        """Append drafts to the sequences of a plan that compute one token and sample the next.
+        """Append drafts to the sequences of a plan that decode: that compute outputs, and sample the next.
 
         Args:
             budget: tokens that the plan may still take.
@@ -95,28 +96,29 @@ class Speculator:
         self._proposer.forget(request)
 
     def _candidates(self, plan: StepPlan, budget: int) -> list[_Candidate]:
-        """Return the samples that may bring a draft.
-
-        A request whose grammar restricts it brings none: what its grammar allows is known for its next token only.
-        """
+        """Return the samples that may bring a draft; those that end a prompt do not, unless it is a single token."""
         candidates = []
         for sample, (index, request) in enumerate(zip(plan.samples, plan.sampled_requests, strict=True)):
-            if plan.counts[index] > 1 or request.grammar is not None:
+            start = plan.starts[index]
+            if plan.counts[index] > 1 and start < request.prompt_len:
                 continue
             max_len = min(self.num_tokens, budget, request.max_num_tokens - len(request.token_ids) - 1)
             if max_len > 0:
-                candidates.append(_Candidate(sample, request, max_len))
+                candidates.append(_Candidate(sample, request, start, max_len))
                 budget -= max_len
         return candidates
 
     def _propose(self, candidates: list[_Candidate]) -> list[_Candidate]:
-        """Fetch drafts; those for whom there is none drop out."""
+        """Fetch drafts, each up to what a grammar forbids; those for whom there is none drop out."""
         if not candidates:
             return []
-        drafts = self._proposer.propose([c.request for c in candidates], [c.length for c in candidates])
+        drafts = self._proposer.propose(
+            [c.request for c in candidates], [c.length for c in candidates], [c.start for c in candidates]
+        )
         for candidate, draft in zip(candidates, drafts, strict=True):
-            candidate.draft = draft
-            candidate.length = len(draft)
+            grammar = candidate.request.grammar
+            candidate.draft = draft if grammar is None else draft[: grammar.count_allowed(draft)]
+            candidate.length = len(candidate.draft)
         return [candidate for candidate in candidates if candidate.draft]
 
     def _limit(self, plan: StepPlan, candidates: list[_Candidate], kv_cache: KVCacheManager) -> list[_Candidate]:

@@ -60,7 +60,7 @@ def measure_step_costs(
         arrival=0,
     )
     request.block_ids = [_ONLY_BLOCK]
-    return StepCosts(sizes, seconds, _best_seconds(lambda: drafts.propose([request], [1]), clock))
+    return StepCosts(sizes, seconds, _best_seconds(lambda: drafts.propose([request], [1], [0]), clock))
 
 
 def _best_seconds(compute: Callable[[], object], clock: Callable[[], float]) -> float:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from octavo.engine.structured.state import GrammarState
+    from octavo.engine.structured.state import GrammarRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +50,21 @@ class MaskWorker:
         self._device = device
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="masks")
 
-    def begin(self, grammars: list[tuple[int, GrammarState]]) -> Future[ForbiddenTokens] | None:
-        """Start computing the masks of a step; None if it needs none.
-
-        Args:
-            grammars: rows of the logits, each with the state of its sequence, which nobody may change meanwhile.
-        """
+    def begin(self, grammars: list[GrammarRows]) -> Future[ForbiddenTokens] | None:
+        """Start computing the masks of a step; None if it needs none."""
         return self._thread.submit(self._compute, grammars) if grammars else None
 
-    def _compute(self, grammars: list[tuple[int, GrammarState]]) -> ForbiddenTokens:
-        masks = np.empty((len(grammars), (self._vocab_size + 31) // 32), dtype=np.uint32)
-        for mask, (_, state) in zip(masks, grammars, strict=True):
-            state.fill_mask(mask)
-        return ForbiddenTokens([row for row, _ in grammars], self._forbidden(masks))
+    def _compute(self, grammars: list[GrammarRows]) -> ForbiddenTokens:
+        rows = [row for first, _, draft in grammars for row in range(first, first + len(draft) + 1)]
+        masks = np.empty((len(rows), (self._vocab_size + 31) // 32), dtype=np.uint32)
+        next_masks = iter(masks)
+        for _, state, draft in grammars:
+            state.fill_mask(next(next_masks))
+            ahead = state.fork() if draft else state
+            for token_id in draft:
+                ahead.accept(token_id)
+                ahead.fill_mask(next(next_masks))
+        return ForbiddenTokens(rows, self._forbidden(masks))
 
     def _forbidden(self, masks: NDArray[np.uint32]) -> Tensor:
         np.invert(masks, out=masks)
