@@ -150,9 +150,9 @@ def measure_masks(tokenizer: Tokenizer, vocab_size: int, num_tokens: int) -> dic
         fill_us.append((time.perf_counter() - started) * 1e6)
         pending = worker.begin([GrammarRows(0, state)])
         assert pending is not None
-        forbidden = pending.result()
+        mask_of_step = pending.result()
         started = time.perf_counter()
-        forbidden.apply(logits)
+        mask_of_step.apply(logits)
         apply_us.append((time.perf_counter() - started) * 1e6)
         allowed = np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little"))
         started = time.perf_counter()

@@ -97,7 +97,7 @@ class Runner:
         logits = self.model.compute_logits(hidden)
         batch = self.state.sampling_batch(step)
         if masks is not None:
-            batch = replace(batch, forbidden=masks.result())
+            batch = replace(batch, grammar_mask=masks.result())
         token_ids, logprobs = sample(logits, batch)
         self.state.append(step, token_ids)
         return StepResult(token_ids.tolist(), logprobs, prompt_logprobs)

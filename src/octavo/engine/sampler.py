@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from octavo.engine.sampling_params import SamplingParams
-    from octavo.engine.structured.masks import ForbiddenTokens
+    from octavo.engine.structured.masks import AllowedTokens
     from octavo.kernels.sampling_rows import PenaltyRows
 
 # Beyond any vocabulary there is nothing more to choose from.
@@ -38,7 +38,7 @@ class SamplingBatch:
         allowed: (row, the only token ids that it may choose) of the rows that are limited so.
         num_logprobs: for each row how many most likely tokens to report, None for rows that want none; or None if no
             row wants any.
-        forbidden: what grammars forbid, or None.
+        grammar_mask: what grammars allow in the rows that have one, or None.
     """
 
     rows: SamplingRows
@@ -46,7 +46,7 @@ class SamplingBatch:
     biases: tuple[list[int], list[int], list[float]] | None = None
     allowed: Sequence[tuple[int, list[int]]] = ()
     num_logprobs: list[int | None] | None = None
-    forbidden: ForbiddenTokens | None = None
+    grammar_mask: AllowedTokens | None = None
 
 
 def sampling_numbers(params: SamplingParams, seed: int) -> tuple[float, float, float, int, int]:
@@ -83,7 +83,7 @@ def sample(logits: Tensor, batch: SamplingBatch) -> tuple[Tensor, list[TokenLogp
         penalties and temperature) for the rows that want them.
     """
     changes_logits = (
-        batch.biases is not None or batch.penalties is not None or batch.forbidden is not None or batch.allowed
+        batch.biases is not None or batch.penalties is not None or batch.grammar_mask is not None or batch.allowed
     )
     raw_logits = logits.clone() if changes_logits and batch.num_logprobs is not None else logits
     if batch.biases is not None:
@@ -94,8 +94,8 @@ def sample(logits: Tensor, batch: SamplingBatch) -> tuple[Tensor, list[TokenLogp
     for row, allowed_token_ids in batch.allowed:
         chosen = torch.tensor(allowed_token_ids, device=logits.device)
         logits[row] = torch.full_like(logits[row], -torch.inf).index_copy_(0, chosen, logits[row, chosen])
-    if batch.forbidden is not None:
-        batch.forbidden.apply(logits, revive=batch.biases is not None or bool(batch.allowed))
+    if batch.grammar_mask is not None:
+        batch.grammar_mask.apply(logits, revive=batch.biases is not None or bool(batch.allowed))
     token_ids = kernels.sample_tokens(logits, batch.rows)
     if batch.num_logprobs is None:
         return token_ids, None

@@ -8,7 +8,7 @@ import torch
 
 from octavo import StructuredOutputsParams
 from octavo.engine.structured.compiler import CompiledGrammar
-from octavo.engine.structured.masks import ForbiddenTokens, MaskWorker
+from octavo.engine.structured.masks import AllowedTokens, MaskWorker
 from octavo.engine.structured.state import GrammarRows
 from octavo.text import Tokenizer
 from tests.engine.structured.conftest import VOCAB_SIZE
@@ -52,7 +52,7 @@ def test_a_step_without_grammars_has_no_masks() -> None:
 
 
 def test_where_something_else_forbids_the_rest_the_grammar_counts() -> None:
-    forbidden = ForbiddenTokens([0, 1], torch.tensor([[True, False, False], [True, False, True]]))
+    allowed = AllowedTokens(torch.tensor([0, 1]), torch.tensor([[0b110], [0b010]], dtype=torch.int32))
     logits = torch.tensor([[1.0, 2.0, -torch.inf], [1.0, -torch.inf, 3.0]])
-    forbidden.apply(logits, revive=True)
+    allowed.apply(logits, revive=True)
     assert logits.tolist() == [[-torch.inf, 2.0, -torch.inf], [-torch.inf, 0.0, -torch.inf]]

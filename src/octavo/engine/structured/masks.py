@@ -9,37 +9,40 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from octavo import kernels
+
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from octavo.engine.structured.state import GrammarRows
 
 
 @dataclass(frozen=True, slots=True)
-class ForbiddenTokens:
-    """What some rows of a step's logits must not sample.
+class AllowedTokens:
+    """What grammars let some rows of a step's logits sample.
 
     Attributes:
-        rows: rows of the logits.
-        tokens: ``[len(rows), vocab_size]`` bool, true for tokens that are forbidden.
+        rows: ``[num_rows]`` int64, rows of the logits.
+        bitmask: ``[num_rows, ceil(vocab_size / 32)]`` int32; token ``32 i + j`` is bit ``j`` of word ``i``.
     """
 
-    rows: list[int]
-    tokens: Tensor
+    rows: Tensor
+    bitmask: Tensor
 
     def apply(self, logits: Tensor, *, revive: bool = False) -> None:
-        """Set forbidden logits to minus infinity, in place.
+        """Set all other logits of these rows to minus infinity, in place.
 
         Args:
             logits: ``[num_samples, vocab_size]``.
             revive: something else may have forbidden tokens too (``min_tokens`` does); where nothing is left, what the
                 grammar allows counts.
         """
-        for row, forbidden in zip(self.rows, self.tokens, strict=True):
-            logits[row].masked_fill_(forbidden, -torch.inf)
-            if revive and logits[row].amax() == -torch.inf:
-                logits[row].masked_fill_(~forbidden, 0.0)
+        kernels.apply_token_bitmask(logits, self.rows, self.bitmask)
+        if revive:
+            is_dead = logits[self.rows].amax(dim=-1) == -torch.inf
+            if is_dead.any():
+                logits[self.rows[is_dead]] = 0.0
+                kernels.apply_token_bitmask(logits, self.rows[is_dead], self.bitmask[is_dead])
 
 
 class MaskWorker:
@@ -50,11 +53,11 @@ class MaskWorker:
         self._device = device
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="masks")
 
-    def begin(self, grammars: list[GrammarRows]) -> Future[ForbiddenTokens] | None:
+    def begin(self, grammars: list[GrammarRows]) -> Future[AllowedTokens] | None:
         """Start computing the masks of a step; None if it needs none."""
         return self._thread.submit(self._compute, grammars) if grammars else None
 
-    def _compute(self, grammars: list[GrammarRows]) -> ForbiddenTokens:
+    def _compute(self, grammars: list[GrammarRows]) -> AllowedTokens:
         rows = [row for first, _, draft in grammars for row in range(first, first + len(draft) + 1)]
         masks = np.empty((len(rows), (self._vocab_size + 31) // 32), dtype=np.uint32)
         next_masks = iter(masks)
@@ -64,14 +67,6 @@ class MaskWorker:
             for token_id in draft:
                 ahead.accept(token_id)
                 ahead.fill_mask(next(next_masks))
-        return ForbiddenTokens(rows, self._forbidden(masks))
-
-    def _forbidden(self, masks: NDArray[np.uint32]) -> Tensor:
-        np.invert(masks, out=masks)
-        if self._device.type == "cpu":
-            bits = np.unpackbits(masks.view(np.uint8), axis=1, count=self._vocab_size, bitorder="little")
-            return torch.from_numpy(bits.view(np.bool_))
-        # One bit a token crosses to the device, and is spread out there.
-        words = torch.from_numpy(masks.view(np.int32)).to(self._device)
-        bits_of_word = torch.arange(32, dtype=torch.int32, device=self._device)
-        return (words[:, :, None] >> bits_of_word & 1).bool().flatten(1)[:, : self._vocab_size]
+        return AllowedTokens(
+            torch.tensor(rows, device=self._device), torch.from_numpy(masks.view(np.int32)).to(self._device)
+        )
