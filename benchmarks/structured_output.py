@@ -175,6 +175,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=16, help="tokens of each sequence")
     parser.add_argument("--layers", type=int, default=QWEN3_0_6B.num_layers)
+    parser.add_argument("--quantization", choices=("int8", "int4"), help="otherwise float32")
     add_output_options(parser)
     args = parser.parse_args()
     if args.quick:
@@ -186,7 +187,13 @@ def main() -> None:
         progress("masks")
         masks = measure_masks(Tokenizer.from_directory(directory), QWEN3_0_6B.vocab_size, 200 if args.quick else 1000)
         progress("model")
-        generator = OctavoGenerator(directory, max_model_len=256, load_format="dummy", kv_cache_memory_bytes=2**29)
+        generator = OctavoGenerator(
+            directory,
+            max_model_len=256,
+            load_format="dummy",
+            quantization=args.quantization,
+            kv_cache_memory_bytes=2**29,
+        )
         grammar = write_grammar(StructuredOutputsParams(json=ENDLESS))
         times: dict[str, list[list[float]]] = {"free": [], "json": []}
         decode(generator, 2, grammar, args.rounds)
@@ -220,6 +227,7 @@ def main() -> None:
                 "rounds": args.rounds,
                 "tokens": args.tokens,
                 "layers": args.layers,
+                "quantization": args.quantization,
                 "batch_size": BATCH_SIZE,
                 "vocabulary": args.ranks.name if args.ranks else "made-up tokens",
             },
