@@ -75,9 +75,10 @@ class Runner:
         masks = self._masks.begin(plan.grammar_rows)
         step = StepArrays.of(plan)
         input_ids, context = make_step_inputs(step, self.state, self.block_size, self.kv_caches)
+        has_drafts = bool(plan.drafts)
         if self.drafts is not None:
-            self.drafts.follow(input_ids, context)
-        hidden = self._recorded_decode(input_ids, context)
+            self.drafts.follow(input_ids, context, has_drafts=has_drafts)
+        hidden = self._recorded_decode(input_ids, context, has_drafts=has_drafts)
         prompt_logprobs = score_prompts(plan, hidden, self.model, self.state)
         if not plan.samples:
             return StepResult([], prompt_logprobs=prompt_logprobs)

@@ -9,25 +9,20 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from octavo import kernels
 from octavo.engine.recorded_decode import RecordedDecode
-from octavo.engine.sampler import make_sampling_rows, sampling_numbers
-from octavo.models.forward_context import ForwardContext
+from octavo.engine.speculation.draft_steps import DraftSteps
 from octavo.plan.memory import blocks_of_sequence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from octavo.engine.request import Request
-    from octavo.kernels.sampling_rows import SamplingRows
-    from octavo.models.forward_context import LayerKVCache
+    from octavo.models.forward_context import ForwardContext, LayerKVCache
     from octavo.models.layers.decoder import CausalLM
 
 
@@ -61,62 +56,35 @@ class DraftModel:
         max_blocks = blocks_of_sequence(max_model_len, block_size)
         self._recorded_decode = RecordedDecode(model, max_num_seqs=max_num_seqs, max_blocks=max_blocks)
 
-    def follow(self, input_ids: Tensor, context: ForwardContext) -> None:
+    def follow(self, input_ids: Tensor, context: ForwardContext, *, has_drafts: bool) -> None:
         """Compute the tokens of a step of the large model: ``[num_tokens]`` int64."""
-        self._recorded_decode(input_ids, replace(context, kv_caches=self._kv_caches))
+        self._recorded_decode(input_ids, replace(context, kv_caches=self._kv_caches), has_drafts=has_drafts)
 
     @torch.inference_mode()
     def propose(self, requests: Sequence[Request], max_lens: Sequence[int]) -> list[list[int]]:
         """Guess exactly as many tokens as are asked for, one after the other."""
+        order = sorted(range(len(requests)), key=lambda index: -max_lens[index])
+        steps = DraftSteps.plan(
+            [requests[index] for index in order],
+            [max_lens[index] for index in order],
+            self._model,
+            self._kv_caches,
+            block_size=self._block_size,
+            device=self._device,
+        )
+        token_ids = torch.tensor([requests[index].token_ids[-1] for index in order], device=self._device)
+        guessed = []
+        for step, count in enumerate(steps.counts):
+            hidden = self._recorded_decode.compute_layers(
+                self._model.embed(token_ids[:count]), steps.angles_of(step), steps.context(step)
+            )
+            token_ids = kernels.sample_tokens(self._model.compute_logits(hidden), steps.sampling_rows_of(step))
+            guessed.append(token_ids)
         drafts: list[list[int]] = [[] for _ in requests]
-        for place in range(max(max_lens)):
-            active = [index for index, max_len in enumerate(max_lens) if max_len > place]
-            going_on = [requests[index] for index in active]
-            last = [drafts[index][-1] if place else requests[index].token_ids[-1] for index in active]
-            hidden = self._recorded_decode(self._tensor(last, np.int64), self._context(going_on, place))
-            logits = self._model.compute_logits(hidden)
-            token_ids = kernels.sample_tokens(logits, self._sampling_rows(going_on, place)).tolist()
-            for index, token_id in zip(active, token_ids, strict=True):
+        for step_ids in guessed:
+            for index, token_id in zip(order, step_ids.tolist(), strict=False):  # of those that still wanted one
                 drafts[index].append(token_id)
         return drafts
 
     def forget(self, request: Request) -> None:
         """Nothing is kept of a request but what stands in its blocks."""
-
-    def _context(self, requests: Sequence[Request], place: int) -> ForwardContext:
-        """Return the context of a step with the last known token of each request, or the draft token ``place - 1``."""
-        positions = np.array([len(request.token_ids) - 1 + place for request in requests])
-        seq_lens = positions + 1
-        block_tables = np.zeros((len(requests), blocks_of_sequence(int(seq_lens.max()), self._block_size)), np.int32)
-        for table, request in zip(block_tables, requests, strict=True):
-            blocks = request.block_ids[: len(table)]
-            table[: len(blocks)] = blocks
-        blocks_of_tokens = block_tables[np.arange(len(requests)), positions // self._block_size].astype(np.int64)
-        return ForwardContext(
-            positions=self._tensor(positions, np.int64),
-            slots=self._tensor(blocks_of_tokens * self._block_size + positions % self._block_size, np.int64),
-            block_tables=self._tensor(block_tables, np.int32),
-            query_starts=self._tensor(np.arange(len(requests) + 1), np.int32),
-            seq_lens=self._tensor(seq_lens, np.int32),
-            prompt_lens=self._tensor([request.prompt_len for request in requests], np.int64),
-            query_lens_host=[1] * len(requests),
-            seq_lens_host=seq_lens.tolist(),
-            kv_caches=self._kv_caches,
-        )
-
-    def _sampling_rows(self, requests: Sequence[Request], place: int) -> SamplingRows:
-        params = [request.sampling_params for request in requests]
-        numbers = [sampling_numbers(p, request.seed) for p, request in zip(params, requests, strict=True)]
-        temperature, top_p, min_p, top_k, seeds = zip(*numbers, strict=True)
-        return make_sampling_rows(
-            [p for p in params if not p.is_greedy],
-            temperature=self._tensor(temperature, np.float32),
-            top_k=self._tensor(top_k, np.int64),
-            top_p=self._tensor(top_p, np.float32),
-            min_p=self._tensor(min_p, np.float32),
-            seeds=self._tensor(seeds, np.int64),
-            positions=self._tensor([request.num_output_tokens + place for request in requests], np.int64),
-        )
-
-    def _tensor(self, values: Sequence[float] | NDArray[Any], dtype: type[np.generic]) -> Tensor:
-        return torch.from_numpy(np.asarray(values, dtype=dtype)).to(self._device)

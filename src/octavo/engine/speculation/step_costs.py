@@ -22,7 +22,7 @@ _SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64)
 _NUM_RUNS = 3
 _PATIENCE_S = 2.0
 _PARAMS = SamplingParams(temperature=0.0)
-_ONLY_BLOCK = 1  # nobody has blocks yet, and what keys and values are does not matter here
+_FIRST_BLOCK = 1  # nobody has blocks yet, and what keys and values are does not matter here
 
 
 def measure_step_costs(
@@ -59,7 +59,7 @@ def measure_step_costs(
         ),
         arrival=0,
     )
-    request.block_ids = [_ONLY_BLOCK]
+    request.block_ids = [_FIRST_BLOCK]
     return StepCosts(sizes, seconds, _best_seconds(lambda: drafts.propose([request], [1]), clock))
 
 
@@ -78,7 +78,7 @@ def _step_of(num_tokens: int, block_size: int) -> StepPlan:
         row=0,
         token_ids=[0],
         prompt_len=1,
-        block_ids=[_ONLY_BLOCK] * blocks_of_sequence(num_tokens, block_size),
+        block_ids=list(range(_FIRST_BLOCK, _FIRST_BLOCK + blocks_of_sequence(num_tokens, block_size))),
         sampling_params=_PARAMS,
         seed=0,
         stop_token_ids=frozenset(),
