@@ -76,7 +76,7 @@ class Runner:
         step = StepArrays.of(plan)
         input_ids, context = make_step_inputs(step, self.state, self.block_size, self.kv_caches)
         has_drafts = bool(plan.drafts)
-        if self.drafts is not None:
+        if self.drafts is not None and len(plan.drafts) < len(plan.rows):  # else it has computed all of this itself
             self.drafts.follow(input_ids, context, has_drafts=has_drafts)
         hidden = self._recorded_decode(input_ids, context, has_drafts=has_drafts)
         prompt_logprobs = score_prompts(plan, hidden, self.model, self.state)

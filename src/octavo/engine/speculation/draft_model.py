@@ -1,7 +1,8 @@
 """Drafts by a smaller model that shares the block tables of the large one.
 
-Each step of the large model is computed by the small one as well, into a KV cache of its own with the same blocks. So
-whatever the large model has keys and values of, cached prefixes included, the small one has, too.
+Each step of the large model is computed by the small one as well, into a KV cache of its own with the same blocks: what
+it has guessed while it guesses, all else beside the large model. So whatever the large model has keys and values of,
+cached prefixes included, the small one has, too.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from octavo import kernels
 from octavo.engine.recorded_decode import RecordedDecode
 from octavo.engine.speculation.draft_steps import DraftSteps
+from octavo.engine.speculation.recorded_draft import RecordedDraft
 from octavo.plan.memory import blocks_of_sequence
 
 if TYPE_CHECKING:
@@ -52,9 +53,11 @@ class DraftModel:
         self._model = model
         self._kv_caches = kv_caches
         self._block_size = block_size
+        self._max_model_len = max_model_len
         self._device = device
         max_blocks = blocks_of_sequence(max_model_len, block_size)
         self._recorded_decode = RecordedDecode(model, max_num_seqs=max_num_seqs, max_blocks=max_blocks)
+        self._recorded_draft = RecordedDraft(model, self._recorded_decode.compute_layers)
 
     def follow(self, input_ids: Tensor, context: ForwardContext, *, has_drafts: bool) -> None:
         """Compute the tokens of a step of the large model: ``[num_tokens]`` int64."""
@@ -62,29 +65,21 @@ class DraftModel:
 
     @torch.inference_mode()
     def propose(self, requests: Sequence[Request], max_lens: Sequence[int]) -> list[list[int]]:
-        """Guess exactly as many tokens as are asked for, one after the other."""
-        order = sorted(range(len(requests)), key=lambda index: -max_lens[index])
+        """Guess exactly as many tokens as are asked for, one after the other.
+
+        Computes the last known token of each request and all guessed ones, which ``follow`` need not do again.
+        """
         steps = DraftSteps.plan(
-            [requests[index] for index in order],
-            [max_lens[index] for index in order],
+            requests,
+            max(max_lens),
             self._model,
             self._kv_caches,
             block_size=self._block_size,
+            max_model_len=self._max_model_len,
             device=self._device,
         )
-        token_ids = torch.tensor([requests[index].token_ids[-1] for index in order], device=self._device)
-        guessed = []
-        for step, count in enumerate(steps.counts):
-            hidden = self._recorded_decode.compute_layers(
-                self._model.embed(token_ids[:count]), steps.angles_of(step), steps.context(step)
-            )
-            token_ids = kernels.sample_tokens(self._model.compute_logits(hidden), steps.sampling_rows_of(step))
-            guessed.append(token_ids)
-        drafts: list[list[int]] = [[] for _ in requests]
-        for step_ids in guessed:
-            for index, token_id in zip(order, step_ids.tolist(), strict=False):  # of those that still wanted one
-                drafts[index].append(token_id)
-        return drafts
+        guessed = [token_ids.tolist() for token_ids in self._recorded_draft(steps)]
+        return [list(draft[:max_len]) for draft, max_len in zip(zip(*guessed, strict=True), max_lens, strict=True)]
 
     def forget(self, request: Request) -> None:
         """Nothing is kept of a request but what stands in its blocks."""
