@@ -110,7 +110,7 @@ class DraftSteps:
             seq_lens_host=seq_lens.tolist(),
             block_tables=there(block_tables),
             query_starts=there(np.arange(num_seqs + 1, dtype=np.int32)),
-            angles=tuple(part.unflatten(0, positions.shape) for part in angles),
+            angles=tuple(part.view(*positions.shape, -1) for part in angles),
             sampling_floats=there(np.array([temperature, top_p, min_p], dtype=np.float32)),
             sampling_ints=there(np.array([top_k, seeds])),
             output_positions=there(np.array([request.num_output_tokens for request in requests]) + places),
