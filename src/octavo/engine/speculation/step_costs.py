@@ -22,6 +22,7 @@ _SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64)
 _NUM_RUNS = 3
 _PATIENCE_S = 2.0
 _PARAMS = SamplingParams(temperature=0.0)
+_LONGER_DRAFT = 5
 _FIRST_BLOCK = 1  # nobody has blocks yet, and what keys and values are does not matter here
 
 
@@ -39,7 +40,7 @@ def measure_step_costs(
     two did.
 
     Args:
-        drafts: timed for one token, if given.
+        drafts: timed for drafts of two lengths, if given.
         max_num_tokens: of a step at most; at least 2.
     """
     sizes: list[int] = []
@@ -60,7 +61,11 @@ def measure_step_costs(
         arrival=0,
     )
     request.block_ids = [_FIRST_BLOCK]
-    return StepCosts(sizes, seconds, _best_seconds(lambda: drafts.propose([request], [1]), clock))
+    shorter, longer = (
+        _best_seconds(partial(drafts.propose, [request], [length]), clock) for length in (1, _LONGER_DRAFT)
+    )
+    per_token = max(longer - shorter, 0.0) / (_LONGER_DRAFT - 1)
+    return StepCosts(sizes, seconds, max(shorter - per_token, 0.0), per_token)
 
 
 def _best_seconds(compute: Callable[[], object], clock: Callable[[], float]) -> float:
