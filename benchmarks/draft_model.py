@@ -1,7 +1,8 @@
 """What its own draft brings to octavo-nano: how much is accepted, and how fast that makes a single stream.
 
-Both answer held-out questions of every skill that octavo-nano has learned, one after the other and greedily, without
-drafts and with them by turns. Whole requests are timed, prompts and text included.
+Both answer held-out questions, one after the other and greedily, without drafts and with them by turns: questions of
+every skill that octavo-nano has learned, whose answers are mostly short, and stories. Whole requests are timed, prompts
+and text included.
 """
 
 from __future__ import annotations
@@ -29,14 +30,8 @@ def core_of(llm: LLM) -> EngineCore:
     return llm._core
 
 
-def measure(draft_len: int, samples: int, rounds: int) -> list[dict[str, Any]]:
-    """Time octavo-nano without and with its own draft, by turns: one stream of whole requests, prompts included.
-
-    Drafts are as long as the engine finds worth while, or always ``draft_len`` tokens.
-
-    Args:
-        samples: questions of each skill.
-    """
+def make_engines(draft_len: int) -> dict[str, LLM]:
+    """Return octavo-nano without drafts, with drafts as long as the engine finds worth while, and always as long."""
     settings: dict[str, Any] = {"max_model_len": 2048, "kv_cache_memory_bytes": "64MiB"}
     drafts = {"method": "draft_model", "num_speculative_tokens": draft_len}
     paced = LLM("octavo-nano", speculative_config=drafts, **settings)
@@ -45,15 +40,16 @@ def measure(draft_len: int, samples: int, rounds: int) -> list[dict[str, Any]]:
     if scheduler.speculator is None:
         raise TypeError("the engine makes no drafts")
     scheduler.speculator._pacer = Pacer()
-    engines = {"none": LLM("octavo-nano", **settings), "as long as they pay": paced, f"always {draft_len}": fixed}
-    asked = questions(SKILLS, samples, seed=0)
-    for llm in engines.values():
-        answer_all(llm, asked[:: max(samples, 2)])  # warms up
+    return {"none": LLM("octavo-nano", **settings), "as long as they pay": paced, f"always {draft_len}": fixed}
+
+
+def measure(engines: dict[str, LLM], workload: str, asked: Sequence[Conversation], rounds: int) -> list[dict[str, Any]]:
+    """Time one stream on each engine, by turns, after a round that does not count."""
     speeds: dict[str, list[float]] = {name: [] for name in engines}
     rows: dict[str, dict[str, Any]] = {}
     expected: list[list[int]] | None = None
-    for number in range(rounds):
-        progress(f"round {number + 1} of {rounds}")
+    for number in range(rounds + 1):
+        progress(f"{workload}: round {number} of {rounds}")
         for name, llm in engines.items():
             core = core_of(llm)
             core.reset_prefix_cache()
@@ -66,8 +62,10 @@ def measure(draft_len: int, samples: int, rounds: int) -> list[dict[str, Any]]:
             num_tokens = sum(map(len, answers))
             num_drafted = stats.total_draft_tokens - before.total_draft_tokens
             num_accepted = stats.total_accepted_tokens - before.total_accepted_tokens
-            speeds[name].append(num_tokens / seconds)
+            if number > 0:
+                speeds[name].append(num_tokens / seconds)
             rows[name] = {
+                "workload": workload,
                 "drafts": name,
                 "questions": len(asked),
                 "output_tokens": num_tokens,
@@ -104,9 +102,13 @@ def main() -> None:
     if args.quick:
         args.rounds, args.samples = 1, 1
     environment = describe_environment()
-    measured = measure(args.draft_tokens, args.samples, args.rounds)
+    engines = make_engines(args.draft_tokens)
+    workloads = {"every skill": questions(SKILLS, args.samples, seed=0)}
+    workloads["stories"] = questions(["story"], 2 * args.samples, seed=0)
+    measured = [row for name, asked in workloads.items() for row in measure(engines, name, asked, args.rounds)]
     rows = [
         [
+            row["workload"],
             row["drafts"],
             "" if row["acceptance_rate"] is None else f"{row['acceptance_rate']:.0%}",
             f"{row['tokens_per_step']:.2f}",
@@ -115,7 +117,9 @@ def main() -> None:
         ]
         for row in measured
     ]
-    print(markdown_table(["drafts", "draft tokens accepted", "tokens a step", "tokens/s", "speed-up"], rows))
+    print(
+        markdown_table(["questions", "drafts", "draft tokens accepted", "tokens a step", "tokens/s", "speed-up"], rows)
+    )
     settings = {"rounds": args.rounds, "draft_tokens": args.draft_tokens, "samples": args.samples}
     write_json(
         output_path(args, "draft_model"),
