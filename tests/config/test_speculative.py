@@ -49,7 +49,6 @@ def test_a_model_alone_is_a_draft_model():
         ({"method": "ngram", "prompt_lookup_min": 4, "prompt_lookup_max": 3}, "prompt_lookup_min=4 is more than"),
         ({"method": "suffix", "prompt_lookup_max": 3}, "prompt_lookup_max belongs to method ngram, not to suffix"),
         ({"method": "ngram", "model": "x"}, "method ngram takes no model"),
-        ({"method": "draft_model"}, "method draft_model needs a key model"),
     ],
 )
 def test_what_is_wrong_is_said(value: object, message: str):
@@ -57,6 +56,17 @@ def test_what_is_wrong_is_said(value: object, message: str):
         load(speculative_config=value)
     assert str(error.value).startswith("flag --speculative-config: ")
     assert message in str(error.value)
+
+
+def test_the_model_in_the_box_has_a_draft_of_its_own():
+    assert load(speculative_config={"method": "draft_model"}).speculative_config.model == "octavo-nano-draft"
+    named = load(speculative_config={"method": "draft_model", "model": "other"})
+    assert named.speculative_config.model == "other"
+
+
+def test_other_models_need_a_draft_to_be_named():
+    with pytest.raises(ConfigError, match="flag --speculative-config: method draft_model needs a key model"):
+        load(model="other", speculative_config={"method": "draft_model"})
 
 
 def test_an_object_is_given_whole_or_in_parts():

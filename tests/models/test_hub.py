@@ -55,9 +55,10 @@ def names_in(directory: Path) -> set[str]:
 CONFIG_FILES = {"config.json", "tokenizer.json", "chat_template.jinja", "merges.txt"}
 
 
-def test_model_in_the_box_is_a_directory_of_the_package() -> None:
-    directory = resolve_model("octavo-nano")
-    assert directory.parts[-3:] == ("models", "box", "octavo-nano")
+@pytest.mark.parametrize("name", ["octavo-nano", "octavo-nano-draft"])
+def test_models_in_the_box_are_directories_of_the_package(name: str) -> None:
+    directory = resolve_model(name)
+    assert directory.parts[-3:] == ("models", "box", name)
     assert ModelConfig.from_directory(directory).architecture == "LlamaForCausalLM"
 
 

@@ -7,19 +7,24 @@ from pathlib import Path
 from random import Random
 
 import pytest
+import torch
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 import octavo
 from tools.train_nano.batches import Encoder, Shape, block_data
 from tools.train_nano.conversations import SKILLS, exchange, mixture_at, question, training_conversation
+from tools.train_nano.draft import Distillation, start_draft
 from tools.train_nano.evaluate import questions
+from tools.train_nano.model import Nano, NanoConfig
 from tools.train_nano.sample import Conversation, Split, in_split
 from tools.train_nano.scoring import Answer, parse, passes
 from tools.train_nano.skills import SINGLE_TURN
 from tools.train_nano.template import render
+from tools.train_nano.trainer import Learned
 
 BOX = Path(octavo.__file__).parent / "models" / "box" / "octavo-nano"
+DRAFT = BOX.parent / "octavo-nano-draft"
 SHAPE = Shape(steps=100, total_steps=110, step_tokens=500, micro_tokens=1024, max_length=2048)
 
 
@@ -171,6 +176,38 @@ def test_the_shipped_weights_are_bf16_and_fit_the_config(tokenizer: Tokenizer) -
     assert config["max_position_embeddings"] >= 2048
     assert "lm_head.weight" not in header
     assert config["tie_word_embeddings"]
+
+
+def test_the_shipped_draft_is_small_and_has_the_same_tokens() -> None:
+    assert sum(path.stat().st_size for path in DRAFT.rglob("*")) <= 1_500_000
+    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+        assert (DRAFT / name).read_bytes() == (BOX / name).read_bytes()
+    config, of_model = (json.loads((folder / "config.json").read_text()) for folder in (DRAFT, BOX))
+    assert config["max_position_embeddings"] == of_model["max_position_embeddings"]
+    assert config["vocab_size"] == of_model["vocab_size"]
+
+
+def test_a_draft_learns_what_the_model_says() -> None:
+    torch.manual_seed(0)
+    config = NanoConfig(vocab_size=50, hidden_size=16, num_layers=1, num_heads=2, num_kv_heads=2, head_dim=8)
+    teacher, same = Nano(config), Nano(config)
+    same.load_state_dict(teacher.state_dict())
+    batch = Learned(torch.randint(50, (2, 5)), torch.tensor([True, False] * 5), torch.zeros(5, dtype=torch.int64))
+    loss = Distillation(teacher)(same, batch)
+    loss.backward()
+    probabilities = batch.logits(teacher).softmax(-1)
+    torch.testing.assert_close(loss, -(probabilities * probabilities.log()).sum())  # the least that there is
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+    gradients = torch.cat([parameter.grad.flatten() for parameter in same.parameters() if parameter.grad is not None])
+    assert gradients.abs().max() < 1e-3
+
+
+def test_a_draft_begins_with_the_models_embedding() -> None:
+    teacher = Nano(NanoConfig(num_layers=1))
+    full = teacher.model.embed_tokens.weight.detach()
+    start = start_draft(teacher, seed=0).model.embed_tokens.weight.detach()
+    best = torch.linalg.svdvals(full)[: start.shape[1]].square().sum()
+    torch.testing.assert_close(start.square().sum(), best)
 
 
 def test_the_shipped_template_renders_tools_calls_and_results() -> None:

@@ -6,7 +6,7 @@ within operations, by a little on an idle machine and by far on a busy one.
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,11 +75,46 @@ def _cost(batch: MicroBatch) -> float:
     return batch.tokens.size * (1 + batch.tokens.shape[1] / 1500)
 
 
-class Trainer:
-    """A model, its optimisers, and how far they have come; process `rank` of `world` alike ones."""
+@dataclass(frozen=True)
+class Learned:
+    """A micro-batch on the device: `tokens` `[rows, length]`, which of them to learn from `[rows * length]`, and what
+    follows these."""
 
-    def __init__(self, model: Nano, recipe: Recipe, rank: int = 0, world: int = 1) -> None:
-        self.model, self.recipe = model.to(recipe.device), recipe
+    tokens: Tensor
+    wanted: Tensor
+    following: Tensor
+
+    @classmethod
+    def of(cls, batch: MicroBatch, device: str) -> "Learned":
+        """Bring `batch` to `device`."""
+        targets = torch.from_numpy(batch.targets).to(device).flatten()
+        wanted = targets >= 0
+        return cls(torch.from_numpy(batch.tokens).to(device), wanted, targets[wanted])
+
+    def logits(self, model: Nano) -> Tensor:
+        """What `model` says to the tokens to be learned, `[learned, vocab]`: only their rows meet the output head."""
+        with torch.autocast(self.tokens.device.type, torch.bfloat16):
+            return model.logits(model.model(self.tokens).flatten(0, 1)[self.wanted]).float()
+
+
+def next_token_loss(model: Nano, batch: Learned) -> Tensor:
+    """Cross-entropy with the text itself."""
+    return F.cross_entropy(batch.logits(model), batch.following, reduction="sum")
+
+
+Loss = Callable[[Nano, Learned], Tensor]
+
+
+class Trainer:
+    """A model, its optimisers, and how far they have come; process `rank` of `world` alike ones.
+
+    `loss` is what is made small, summed over the tokens to be learned of a micro-batch; it may be changed on the way.
+    """
+
+    def __init__(
+        self, model: Nano, recipe: Recipe, rank: int = 0, world: int = 1, *, loss: Loss = next_token_loss
+    ) -> None:
+        self.model, self.recipe, self.loss = model.to(recipe.device), recipe, loss
         self.rank, self.world = rank, world
         matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n]
         others = [p for n, p in model.named_parameters() if p.dim() != 2 or "embed" in n]
@@ -116,7 +151,7 @@ class Trainer:
     def _step(self, data: StepData) -> float:
         total = torch.zeros((), device=self.recipe.device)
         for micro_batch in share(data.micro_batches, self.rank, self.world):
-            loss = self._loss(micro_batch) / data.learned
+            loss = self.loss(self.model, Learned.of(micro_batch, self.recipe.device)) / data.learned
             loss.backward()
             total += loss.detach()
         self._sum_gradients(total)
@@ -141,16 +176,6 @@ class Trainer:
         total.copy_(flat[0])
         for parameter, part in zip(parameters, flat[1:].split([p.numel() for p in parameters]), strict=True):
             parameter.grad = part.view_as(parameter)
-
-    def _loss(self, batch: MicroBatch) -> Tensor:
-        """Summed cross-entropy of the tokens to be learned; only their rows meet the output head."""
-        tokens = torch.from_numpy(batch.tokens).to(self.recipe.device)
-        targets = torch.from_numpy(batch.targets).to(self.recipe.device).flatten()
-        wanted = targets >= 0
-        with torch.autocast(self.recipe.device, torch.bfloat16):
-            hidden = self.model.model(tokens).flatten(0, 1)[wanted]
-            logits = self.model.logits(hidden)
-        return F.cross_entropy(logits.float(), targets[wanted], reduction="sum")
 
     def save(self, path: Path) -> None:
         """Write everything needed to resume, never leaving a half-written file."""

@@ -21,10 +21,12 @@ from pydantic_core import PydanticCustomError
 
 from octavo.config.lora_modules import parse_lora_modules
 from octavo.config.sizes import parse_bytes, parse_count
-from octavo.config.speculative import SpeculativeConfig, read_speculative_config
+from octavo.config.speculative import SpeculativeConfig, read_speculative_config, with_draft_model
 from octavo.observe.metric_names import DEFAULT_PREFIX, is_legal_prefix
 
 MODEL_IN_THE_BOX = "octavo-nano"
+DRAFT_IN_THE_BOX = "octavo-nano-draft"
+MODELS_IN_THE_BOX = frozenset({MODEL_IN_THE_BOX, DRAFT_IN_THE_BOX})
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
 Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0)]
@@ -113,6 +115,12 @@ class EngineConfig(BaseModel):
         if value != 1:
             raise _not_supported(value, f"this version runs a model on one device. Use {info.field_name}=1.")
         return value
+
+    @field_validator("speculative_config")
+    @classmethod
+    def _choose_draft_model(cls, value: SpeculativeConfig | None, info: ValidationInfo) -> SpeculativeConfig | None:
+        own_draft = DRAFT_IN_THE_BOX if info.data.get("model") == MODEL_IN_THE_BOX else None
+        return value and with_draft_model(value, default=own_draft)
 
     @field_validator("trust_remote_code")
     @classmethod

@@ -27,7 +27,9 @@ class SpeculativeConfig(BaseModel):
     method: Method = Field(
         description="Drafts from the sequence itself, from earlier outputs as well, or by a smaller model."
     )
-    model: str | None = Field(None, description="The smaller model of draft_model: local directory or hub name.")
+    model: str | None = Field(
+        None, description="The smaller model of draft_model: local directory or hub name; octavo-nano has its own."
+    )
     num_speculative_tokens: int = Field(5, ge=1, le=32, description="Tokens of a draft at most.")
     prompt_lookup_min: int | None = Field(None, ge=1, le=64, description="ngram: least tokens that must be the same.")
     prompt_lookup_max: int | None = Field(None, ge=1, le=64, description="ngram: most tokens that are compared.")
@@ -44,8 +46,6 @@ class SpeculativeConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check_method(self) -> Self:
-        if self.method == "draft_model" and self.model is None:
-            raise ValueError("method draft_model needs a key model: the directory or the hub name of the smaller model")
         if self.method != "draft_model" and self.model is not None:
             raise ValueError(f"method {self.method} takes no model; draft_model does")
         for name, key in type(self).model_fields.items():
@@ -62,6 +62,22 @@ class SpeculativeConfig(BaseModel):
         """Least and most tokens that ``ngram`` compares."""
         longest = self.prompt_lookup_max or max(self.prompt_lookup_min or 0, _DEFAULT_NGRAM_MAX)
         return self.prompt_lookup_min or min(longest, _DEFAULT_NGRAM_MIN), longest
+
+
+def with_draft_model(config: SpeculativeConfig, default: str | None) -> SpeculativeConfig:
+    """Name the model of the method ``draft_model`` where it is left out.
+
+    Args:
+        default: the draft that the served model has of its own, if any.
+
+    Raises:
+        PydanticCustomError: there is none.
+    """
+    if config.method != "draft_model" or config.model is not None:
+        return config
+    if default is None:
+        raise _wrong("method draft_model needs a key model: the directory or the hub name of the smaller model")
+    return config.model_copy(update={"model": default})
 
 
 def read_speculative_config(value: object) -> object:

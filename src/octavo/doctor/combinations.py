@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from octavo.config.schema import MODEL_IN_THE_BOX, ServerConfig
+from octavo.config.schema import MODELS_IN_THE_BOX, ServerConfig
 from octavo.doctor.findings import Findings
 
 _CHECK = "settings"
@@ -48,7 +48,7 @@ def check_combinations(config: ServerConfig, findings: Findings) -> None:
 
 
 def _is_on_this_machine(model: str) -> bool:
-    return model == MODEL_IN_THE_BOX or Path(model).expanduser().is_dir()
+    return model in MODELS_IN_THE_BOX or Path(model).expanduser().is_dir()
 
 
 def _largest_power_of_two(limit: int) -> int:

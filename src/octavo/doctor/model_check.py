@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from octavo.config.schema import MODEL_IN_THE_BOX, ServerConfig
+from octavo.config.schema import MODELS_IN_THE_BOX, ServerConfig
 from octavo.doctor.checkpoint import check_checkpoint
 from octavo.doctor.findings import Findings
 from octavo.engine.generation_config import GenerationDefaults
@@ -65,7 +65,7 @@ def _find(check: str, name: str, revision: str | None, weights: bool, findings: 
 
 def _is_hub_name(name: str) -> bool:
     is_path = name.startswith(("/", "./", "../", "~")) or name in (".", "..") or name.endswith(".gguf")
-    return name != MODEL_IN_THE_BOX and not is_path and not Path(name).expanduser().exists()
+    return name not in MODELS_IN_THE_BOX and not is_path and not Path(name).expanduser().exists()
 
 
 def _read(config: ServerConfig, directory: Path, tokenizer_directory: Path, findings: Findings) -> ModelFiles | None:

@@ -84,10 +84,11 @@ class Runner:
         masks = self._masks.begin(plan.grammar_rows)
         step = StepArrays.of(plan)
         input_ids, context = make_step_inputs(step, self.state, self.block_size, self.kv_caches)
-        if self.drafts is not None:
-            self.drafts.follow(input_ids, context)
+        has_drafts = bool(plan.drafts)
+        if self.drafts is not None and len(plan.drafts) < len(plan.rows):  # else it has computed all of this itself
+            self.drafts.follow(input_ids, context, has_drafts=has_drafts)
         groups = self.adapters.groups(plan) if self.adapters is not None else ()
-        hidden = self._forward(input_ids, context, groups)
+        hidden = self._forward(input_ids, context, groups, has_drafts=has_drafts)
         prompt_logprobs = score_prompts(plan, hidden, self.model, self.state)
         if not plan.samples:
             return StepResult([], prompt_logprobs=prompt_logprobs)
@@ -102,9 +103,11 @@ class Runner:
         self.state.append(step, token_ids)
         return StepResult(token_ids.tolist(), logprobs, prompt_logprobs)
 
-    def _forward(self, input_ids: Tensor, context: ForwardContext, groups: Sequence[AdapterRows]) -> Tensor:
+    def _forward(
+        self, input_ids: Tensor, context: ForwardContext, groups: Sequence[AdapterRows], *, has_drafts: bool
+    ) -> Tensor:
         if self.adapters is None or not groups:
-            return self._recorded_decode(input_ids, context)
+            return self._recorded_decode(input_ids, context, has_drafts=has_drafts)
         with self.adapters.adaptable.batch.of_step(groups):
             hidden: Tensor = self.model(input_ids, context)
         return hidden

@@ -1,4 +1,4 @@
-"""Where a model is: the one in the box, a local directory, a GGUF file, or a repository of the Hugging Face hub."""
+"""Where a model is: in the box, a local directory, a GGUF file, or a repository of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from octavo.config.schema import MODEL_IN_THE_BOX
+from octavo.config.schema import MODELS_IN_THE_BOX
 from octavo.errors import ModelError
 from octavo.models.gguf.reader import is_gguf
 
@@ -22,7 +22,7 @@ def resolve_model(model: str, *, revision: str | None = None, weights: bool = Tr
     """Return the directory or the GGUF file that holds a model, downloading it if it is a hub name.
 
     Args:
-        model: name of the model in the box, local directory or GGUF file, or hub name such as ``Qwen/Qwen3-0.6B``.
+        model: name of a model in the box, local directory or GGUF file, or hub name such as ``Qwen/Qwen3-0.6B``.
         revision: hub branch, tag or commit; the files are those of one commit.
         weights: False leaves out the weights: configuration and tokenizer only.
 
@@ -49,8 +49,8 @@ def resolve_config(model: str, *, revision: str | None = None) -> Path:
 
 
 def _resolve(model: str, revision: str | None, files: Sequence[str]) -> Path:
-    if model == MODEL_IN_THE_BOX:
-        return _checked(Path(str(resources.files("octavo.models"))) / "box" / MODEL_IN_THE_BOX)
+    if model in MODELS_IN_THE_BOX:
+        return _checked(Path(str(resources.files("octavo.models"))) / "box" / model)
     path = Path(model).expanduser()
     if path.is_dir():
         return _checked(path)

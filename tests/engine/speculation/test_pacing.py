@@ -39,6 +39,12 @@ def test_a_costly_draft_model_makes_drafts_shorter():
     assert 0 < Pacer(dear).choose_lens([0.7], [8], num_tokens=1)[0] < cheap
 
 
+def test_drafts_that_are_dear_to_begin_are_long_or_left_out():
+    for seconds, expected in ((10.0, [8]), (1000.0, [0])):
+        costs = StepCosts([1, 64], [10.0, 10.0], seconds_to_draft=seconds)
+        assert Pacer(costs).choose_lens([0.9], [8], num_tokens=1) == expected
+
+
 @given(
     drafts=st.lists(st.tuples(st.floats(0.0, 1.0), st.integers(0, 3)), min_size=1, max_size=3),
     slope=st.floats(0.0, 10.0),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from octavo.engine.request import Request
 from octavo.engine.speculation.step_costs import measure_step_costs
 from octavo.engine.step import StepPlan, StepResult
 
@@ -27,6 +28,19 @@ def test_sizes_are_measured_until_patience_ends(seconds: float, largest: int):
     costs = measure_step_costs(runner, block_size=16, max_num_tokens=100, clock=lambda: runner.now)
     assert costs.num_tokens[-1] == largest
     assert costs.of_step(5) == pytest.approx(5 * seconds)
+
+
+def test_drafts_cost_something_at_all_and_something_a_token():
+    runner = TimedRunner(0.001)
+
+    class TimedDrafts:
+        def propose(self, requests: list[Request], max_lens: list[int], starts: list[int]) -> list[list[int]]:
+            runner.now += 0.5 + 0.25 * max_lens[0]
+            return [[0] * max_lens[0]]
+
+    costs = measure_step_costs(runner, TimedDrafts(), block_size=16, max_num_tokens=100, clock=lambda: runner.now)
+    assert costs.seconds_to_draft == pytest.approx(0.5)
+    assert costs.seconds_per_draft_token == pytest.approx(0.25)
 
 
 def test_no_step_is_larger_than_steps_may_be():

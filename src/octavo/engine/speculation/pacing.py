@@ -21,11 +21,13 @@ class StepCosts:
     Attributes:
         num_tokens: ascending; between them costs lie on straight lines, and beyond them on the last one.
         seconds: one entry each.
+        seconds_to_draft: of making drafts at all in a step, where a model makes them.
         seconds_per_draft_token: of one further token of all drafts of a step, where a model makes them.
     """
 
     num_tokens: Sequence[int] = (1, 2)
     seconds: Sequence[float] = (1.0, 1.0)
+    seconds_to_draft: float = 0.0
     seconds_per_draft_token: float = 0.0
 
     def of_step(self, num_tokens: int) -> float:
@@ -91,7 +93,8 @@ class Pacer:
             expected += chance
             lens[index] += 1
             longest = max(longest, lens[index])
-            seconds = self.costs.of_step(num_tokens + count) + longest * self.costs.seconds_per_draft_token
+            drafting = self.costs.seconds_to_draft + longest * self.costs.seconds_per_draft_token
+            seconds = self.costs.of_step(num_tokens + count) + drafting
             if expected / seconds >= best:
                 best, best_lens = expected / seconds, list(lens)
         return best_lens

@@ -22,7 +22,8 @@ _SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64)
 _NUM_RUNS = 3
 _PATIENCE_S = 2.0
 _PARAMS = SamplingParams(temperature=0.0)
-_ONLY_BLOCK = 1  # nobody has blocks yet, and what keys and values are does not matter here
+_LONGER_DRAFT = 5
+_FIRST_BLOCK = 1  # nobody has blocks yet, and what keys and values are does not matter here
 
 
 def measure_step_costs(
@@ -39,7 +40,7 @@ def measure_step_costs(
     two did.
 
     Args:
-        drafts: timed for one token, if given.
+        drafts: timed for drafts of two lengths, if given.
         max_num_tokens: of a step at most; at least 2.
     """
     sizes: list[int] = []
@@ -59,8 +60,12 @@ def measure_step_costs(
         ),
         arrival=0,
     )
-    request.block_ids = [_ONLY_BLOCK]
-    return StepCosts(sizes, seconds, _best_seconds(lambda: drafts.propose([request], [1], [0]), clock))
+    request.block_ids = [_FIRST_BLOCK]
+    shorter, longer = (
+        _best_seconds(partial(drafts.propose, [request], [length], [0]), clock) for length in (1, _LONGER_DRAFT)
+    )
+    per_token = max(longer - shorter, 0.0) / (_LONGER_DRAFT - 1)
+    return StepCosts(sizes, seconds, max(shorter - per_token, 0.0), per_token)
 
 
 def _best_seconds(compute: Callable[[], object], clock: Callable[[], float]) -> float:
@@ -78,7 +83,7 @@ def _step_of(num_tokens: int, block_size: int) -> StepPlan:
         row=0,
         token_ids=[0],
         prompt_len=1,
-        block_ids=[_ONLY_BLOCK] * blocks_of_sequence(num_tokens, block_size),
+        block_ids=list(range(_FIRST_BLOCK, _FIRST_BLOCK + blocks_of_sequence(num_tokens, block_size))),
         sampling_params=_PARAMS,
         seed=0,
         stop_token_ids=frozenset(),

@@ -159,5 +159,5 @@ def embedding(token_ids: Tensor, weight: PackedWeight) -> Tensor:
     check_token_ids(token_ids)
     token_ids = token_ids.contiguous()
     out = torch.empty((token_ids.shape[0], weight.in_features))
-    weight.handle.gather(token_ids.data_ptr(), token_ids.shape[0], out.data_ptr(), out.stride(0))
+    load_native().embedding(weight.handle, token_ids.data_ptr(), token_ids.shape[0], out.data_ptr(), out.stride(0))
     return out

@@ -12,7 +12,7 @@ from __future__ import annotations
 import weakref
 from collections import defaultdict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ from octavo.kernels.cpu.loading import load_native, replaced_by
 
 if TYPE_CHECKING:
     from octavo.kernels.cpu import _native
+
+R = TypeVar("R")
 
 _aten = torch.ops.aten
 # What may stand between two kernels: it only says in other words where numbers are.
@@ -41,7 +43,9 @@ _VIEWS = frozenset(
         _aten.split_with_sizes.default,
         _aten.squeeze.dim,
         _aten.t.default,
+        _aten.to.dtype,  # of the type that it has already
         _aten.transpose.int,
+        _aten.unbind.int,
         _aten.unflatten.int,
         _aten.unsqueeze.default,
         _aten.view.default,
@@ -101,11 +105,11 @@ class RecordedCalls:
         self._program.run()
 
 
-def record(function: Callable[[], Tensor], arena: Arena) -> tuple[Tensor, RecordedCalls]:
+def record(function: Callable[[], R], arena: Arena) -> tuple[R, RecordedCalls]:
     """Call ``function`` and write down the kernel calls that it makes.
 
     Returns:
-        What it returned, and the calls. Each run writes to that same tensor.
+        What it returned, and the calls. Each run writes to those same tensors.
 
     Raises:
         NotRecordableError: it computes something without a native kernel.

@@ -144,19 +144,24 @@ class CausalLM(nn.Module, ABC):
         return self.compute_layers(*self.prepare(input_ids, context), context)
 
     def prepare(self, input_ids: Tensor, context: ForwardContext) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return what the layers start from.
+        """Return what the layers start from: the tokens' vectors, and the angles of their positions."""
+        return self.embed(input_ids), self.angles(context.positions, context.prompt_lens)
 
-        Returns:
-            Vectors ``[num_tokens, hidden_size]``; cosine and sine of the angles, and if layers with a window have their
-            own rotation, cosine and sine for these.
-        """
-        angles: tuple[Tensor, ...] = self.rotary.cos_sin(context.positions, context.prompt_lens)
-        if self.local_rotary is not None:
-            angles += self.local_rotary.cos_sin(context.positions, context.prompt_lens)
+    def embed(self, input_ids: Tensor) -> Tensor:
+        """Return the vectors of tokens: ``[num_tokens]`` int64 to ``[num_tokens, hidden_size]``."""
         hidden: Tensor = self.embed_tokens(input_ids)
-        if self.embedding_scale != 1:
-            hidden = hidden * self.embedding_scale
-        return hidden, angles
+        return hidden if self.embedding_scale == 1 else hidden * self.embedding_scale
+
+    def angles(self, positions: Tensor, prompt_lens: Tensor) -> tuple[Tensor, ...]:
+        """Return cosine and sine of the angles of positions; two more if layers with a window have their own rotation.
+
+        Args:
+            positions, prompt_lens: as in ``ForwardContext``.
+        """
+        angles: tuple[Tensor, ...] = self.rotary.cos_sin(positions, prompt_lens)
+        if self.local_rotary is not None:
+            angles += self.local_rotary.cos_sin(positions, prompt_lens)
+        return angles
 
     def compute_layers(self, hidden: Tensor, angles: tuple[Tensor, ...], context: ForwardContext) -> Tensor:
         """Do what is left of ``forward`` after ``prepare``."""

@@ -47,14 +47,14 @@ void bind_linear(nb::module_& m, Operations& operations) {
             [](PackedMatrix& self, uintptr_t rows, int64_t first, int64_t num_rows, int64_t row_stride) {
                 self.fill(at<const void>(rows), first, num_rows, row_stride);
             },
-            "rows"_a, "first"_a, "num_rows"_a, "row_stride"_a, Released())
-        .def(
-            "gather",
-            [](const PackedMatrix& self, uintptr_t row_ids, int64_t num_ids, uintptr_t out, int64_t out_stride) {
-                self.gather(at<const int64_t>(row_ids), num_ids, at<float>(out), out_stride);
-            },
-            "row_ids"_a, "num_ids"_a, "out"_a, "out_stride"_a, Released());
+            "rows"_a, "first"_a, "num_rows"_a, "row_stride"_a, Released());
     m.def("pack", &make_matrix, "out_features"_a, "in_features"_a, "dtype"_a, "gated"_a, Released());
+    operations.def(
+        "embedding",
+        [](const PackedMatrix& weight, uintptr_t row_ids, int64_t num_ids, uintptr_t out, int64_t out_stride) {
+            weight.gather(at<const int64_t>(row_ids), num_ids, at<float>(out), out_stride);
+        },
+        "weight"_a, "row_ids"_a, "num_ids"_a, "out"_a, "out_stride"_a);
     operations.def(
         "linear",
         [](const PackedMatrix& weight, uintptr_t x, int64_t num_rows, int64_t x_stride, uintptr_t y, int64_t y_stride,
@@ -136,7 +136,7 @@ NB_MODULE(_native, m) {
     bind_linear(m, operations);
     bind_quantized_linear(m, operations);
     bind_attention(operations);
-    bind_sampling(m);
+    bind_sampling(operations);
     nb::module_ probes = m.def_submodule("pool_probes");
     bind_pool_probes(probes);
     bind_simd_probe(m);

@@ -15,9 +15,8 @@ T* at(uintptr_t address) {
 
 }  // namespace
 
-void bind_sampling(nb::module_& m) {
-    using Released = nb::call_guard<nb::gil_scoped_release>;
-    m.def(
+void bind_sampling(Operations& operations) {
+    operations.def(
         "sample_tokens",
         [](uintptr_t logits, int64_t stride, int64_t num_rows, int64_t vocab_size, uintptr_t temperature,
            uintptr_t top_k, uintptr_t top_p, uintptr_t min_p, uintptr_t seeds, uintptr_t positions,
@@ -27,8 +26,8 @@ void bind_sampling(nb::module_& m) {
                            at<const int64_t>(seeds), at<const int64_t>(positions), at<int64_t>(token_ids)});
         },
         "logits"_a, "stride"_a, "num_rows"_a, "vocab_size"_a, "temperature"_a, "top_k"_a, "top_p"_a, "min_p"_a,
-        "seeds"_a, "positions"_a, "token_ids"_a, Released());
-    m.def(
+        "seeds"_a, "positions"_a, "token_ids"_a);
+    operations.def(
         "top_logprobs",
         [](uintptr_t logits, int64_t stride, int64_t num_rows, int64_t vocab_size, uintptr_t token_ids,
            int64_t num_top, uintptr_t logprobs, uintptr_t ids, uintptr_t ranks) {
@@ -36,8 +35,8 @@ void bind_sampling(nb::module_& m) {
                           at<float>(logprobs), at<int64_t>(ids), at<int64_t>(ranks)});
         },
         "logits"_a, "stride"_a, "num_rows"_a, "vocab_size"_a, "token_ids"_a, "num_top"_a, "logprobs"_a, "ids"_a,
-        "ranks"_a, Released());
-    m.def(
+        "ranks"_a);
+    operations.def(
         "apply_penalties",
         [](uintptr_t logits, int64_t stride, int64_t vocab_size, int64_t num_rows, uintptr_t rows, uintptr_t token_ids,
            int64_t token_stride, uintptr_t prompt_lens, uintptr_t lens, uintptr_t presence, uintptr_t frequency,
@@ -48,13 +47,13 @@ void bind_sampling(nb::module_& m) {
                              at<const float>(repetition)});
         },
         "logits"_a, "stride"_a, "vocab_size"_a, "num_rows"_a, "rows"_a, "token_ids"_a, "token_stride"_a,
-        "prompt_lens"_a, "lens"_a, "presence"_a, "frequency"_a, "repetition"_a, Released());
-    m.def(
+        "prompt_lens"_a, "lens"_a, "presence"_a, "frequency"_a, "repetition"_a);
+    operations.def(
         "apply_token_bitmask",
         [](uintptr_t logits, int64_t stride, int64_t vocab_size, int64_t num_rows, uintptr_t rows, uintptr_t bitmask,
            int64_t mask_stride) {
             apply_token_bitmask({at<float>(logits), stride, vocab_size, num_rows, at<const int64_t>(rows),
                                  at<const uint32_t>(bitmask), mask_stride});
         },
-        "logits"_a, "stride"_a, "vocab_size"_a, "num_rows"_a, "rows"_a, "bitmask"_a, "mask_stride"_a, Released());
+        "logits"_a, "stride"_a, "vocab_size"_a, "num_rows"_a, "rows"_a, "bitmask"_a, "mask_stride"_a);
 }

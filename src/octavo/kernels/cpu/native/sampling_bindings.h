@@ -1,6 +1,6 @@
 // Binds what chooses tokens; part of module.cc.
 #pragma once
 
-#include <nanobind/nanobind.h>
+#include "program.h"
 
-void bind_sampling(nanobind::module_& m);
+void bind_sampling(octavo::Operations& operations);
