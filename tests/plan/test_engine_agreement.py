@@ -15,7 +15,6 @@ from octavo.engine.profiling import run_largest_steps
 from octavo.kernels.cpu import has_native
 from octavo.models.config import ModelConfig
 from octavo.models.layers.decoder import CausalLM
-from octavo.models.layers.latent_attention import LatentAttention
 from octavo.models.loading import load_model
 from octavo.models.quantization.base import LinearWeight
 from octavo.models.quantization.choice import choose_formats
@@ -57,7 +56,7 @@ def test_weights_and_kv_cache_are_what_the_engine_allocates(directory: Path, dty
     config = EngineConfig.model_validate(settings)
     built = build_engine(config, directory, ModelConfig.from_directory(directory), max_model_len)
     runner = built.core.runner
-    weights = held_bytes(runner.model) - widened_bytes(runner.model, DTYPES[dtype])
+    weights = held_bytes(runner.model)
     # Under latent attention keys and values are the same tensor.
     caches = sum(part.nbytes for cache in runner.kv_caches for part in {cache.key, cache.value})
 
@@ -97,13 +96,6 @@ def held_bytes(model: CausalLM) -> int:
     inside = {parameter for matrix in matrices for parameter in matrix.parameters()}
     others = {parameter for parameter in model.parameters() if parameter not in inside}
     return sum(matrix.num_bytes for matrix in matrices) + sum(parameter.nbytes for parameter in others)
-
-
-def widened_bytes(model: CausalLM, dtype: torch.dtype) -> int:
-    """Return what the matrices of latent attention that the CPU keeps in float32 take beyond the planned type."""
-    attentions = [module for module in model.modules() if isinstance(module, LatentAttention)]
-    wide = [part for attention in attentions for part in (attention.key_up, attention.value_up)]
-    return sum(part.nbytes - part.numel() * dtype.itemsize for part in wide)
 
 
 def test_cache_on_a_cpu_is_the_engine_s_default() -> None:

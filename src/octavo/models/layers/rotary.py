@@ -73,8 +73,10 @@ class RotaryEmbedding(nn.Module):
         """
         trained, factor = self.rope.original_max_position_embeddings, self.rope.factor
         stretch = factor * lengths.clamp(min=trained) / trained - (factor - 1)
-        bases = self.rope.theta * stretch ** (self.rotary_dim / (self.rotary_dim - 2))
-        return 1.0 / bases.unsqueeze(1) ** self.exponents
+        exponent = self.rotary_dim / (self.rotary_dim - 2)
+        # By logarithms, whose bits are the same wherever an element lies, which is not so of torch's powers.
+        log_bases = math.log(self.rope.theta) + exponent * stretch.double().log()
+        return (log_bases.unsqueeze(1) * -self.exponents).exp().float()
 
 
 def _exponents(head_dim: int) -> Tensor:
