@@ -136,7 +136,7 @@ def _make_scheduler(case: Case, rng: random.Random) -> Scheduler:
     scheduler = Scheduler(
         KVCacheManager(NUM_BLOCKS, _DEFAULTS.block_size, enable_prefix_caching=True),
         max_num_seqs=NUM_RUNNING,
-        max_num_batched_tokens=_DEFAULTS.max_num_batched_tokens,
+        max_num_batched_tokens=_DEFAULTS.step_tokens("cuda"),
         policy=case.policy,
     )
     shared = [rng.randrange(1, VOCAB_SIZE) for _ in range(case.num_shared)]
@@ -229,7 +229,7 @@ def main() -> None:
                 "num_running": NUM_RUNNING,
                 "num_blocks": NUM_BLOCKS,
                 "block_size": _DEFAULTS.block_size,
-                "max_num_batched_tokens": _DEFAULTS.max_num_batched_tokens,
+                "max_num_batched_tokens": _DEFAULTS.step_tokens("cuda"),
                 "cases": [asdict(case) for case in CASES],
             },
             "goals": goals,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from octavo.engine.async_llm import AsyncLLM
     from octavo.engine.beam_search import BeamSearchParams
     from octavo.engine.llm import LLM
+    from octavo.engine.lora.request import LoRARequest
     from octavo.engine.outputs import CompletionOutput, RequestOutput
     from octavo.engine.pooling.outputs import EmbeddingRequestOutput, PoolingRequestOutput, ScoringRequestOutput
     from octavo.engine.pooling.params import PoolingParams
@@ -26,6 +27,7 @@ __all__ = [
     "BeamSearchParams",
     "CompletionOutput",
     "EmbeddingRequestOutput",
+    "LoRARequest",
     "PoolingParams",
     "PoolingRequestOutput",
     "RequestOutput",
@@ -41,6 +43,7 @@ _HOMES = {
     "BeamSearchParams": "octavo.engine.beam_search",
     "CompletionOutput": "octavo.engine.outputs",
     "EmbeddingRequestOutput": "octavo.engine.pooling.outputs",
+    "LoRARequest": "octavo.engine.lora.request",
     "PoolingParams": "octavo.engine.pooling.params",
     "PoolingRequestOutput": "octavo.engine.pooling.outputs",
     "RequestOutput": "octavo.engine.outputs",

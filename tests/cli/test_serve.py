@@ -93,7 +93,7 @@ def test_flags_go_before_variables_and_variables_before_the_file(served, monkeyp
                 "there is no --max_model_length; did you mean --max-model-len?",
             ],
         ),
-        (["--enable-lora"], ["vLLM's --enable-lora does not exist in Octavo yet"]),
+        (["--lora-dtype"], ["vLLM's --lora-dtype does not exist in Octavo yet"]),
         (["--no-enable-chunked-prefill"], ["vLLM's --no-enable-chunked-prefill does not exist in Octavo yet"]),
         (["--tool-parser-plugin", "x"], ["vLLM's --tool-parser-plugin does not exist in Octavo yet"]),
         (

@@ -100,8 +100,8 @@ def test_unknown_names_come_with_the_nearest_valid_one(write_yaml):
 
 
 def test_what_vllm_has_and_octavo_does_not_is_refused_by_name(write_yaml):
-    (line,) = problems_of(file=write_yaml("enable-lora: true\n"))
-    assert "vLLM's enable-lora does not exist in Octavo yet" in line
+    (line,) = problems_of(file=write_yaml("lora-dtype: auto\n"))
+    assert "vLLM's lora-dtype does not exist in Octavo yet" in line
 
 
 def test_one_setting_under_both_spellings_is_refused(write_yaml):

@@ -19,6 +19,7 @@ from octavo.doctor.findings import Finding, Findings
 from octavo.doctor.listening import check_listening
 from octavo.doctor.validation import validate
 from tests.checkpoints import make_checkpoint
+from tests.lora_adapters import make_adapter
 from tests.models.quantization.packed_checkpoints import make_packed_checkpoint
 
 GIB = 2**30
@@ -208,6 +209,26 @@ class TestHubCache:
             ("not checked", "tokenizer"),
             ("error", "memory"),
         ]
+
+
+def test_adapters_are_checked_against_the_model(checkpoint, tmp_path):
+    adapter = make_adapter(tmp_path / "adapter", checkpoint, r=8)
+    right = check(model=str(checkpoint), lora_modules=[f"right={adapter}"])
+    assert right.items == []
+    wrong = check(
+        model=str(checkpoint), lora_modules=[f"high={adapter}", "lost=/nowhere"], max_lora_rank=4, max_cpu_loras=1
+    )
+    assert [(found.severity, found.check) for found in wrong.items] == [
+        ("error", "LoRA adapter high"),
+        ("error", "LoRA adapter lost"),
+        ("error", "LoRA adapters"),
+    ]
+
+
+def test_adapters_of_a_model_that_makes_vectors_are_refused(checkpoint):
+    found = only(check(model=str(checkpoint), runner="pooling", lora_modules=["name=/nowhere"]))
+    assert (found.severity, found.check) == ("error", "LoRA adapters")
+    assert "only models that generate take LoRA adapters" in found.message
 
 
 def test_a_load_format_that_the_model_does_not_have_is_refused(checkpoint):

@@ -30,7 +30,7 @@ async def test_ten_thousand_requests_with_random_aborts_leave_nothing_behind(ran
         assert metrics["octavo_num_preemptions_total"] > 0
         assert metrics["octavo_request_success_total"] == NUM_REQUESTS
         assert endings.keys() == {"answered", "given up"}
-        assert min(endings.values()) > NUM_REQUESTS / 5
+        assert min(endings.values()) > NUM_REQUESTS * 0.4
 
 
 async def send_requests(url: str) -> Counter[str]:
@@ -46,9 +46,13 @@ async def send_requests(url: str) -> Counter[str]:
 
 
 async def send_one(url: str, rng: random.Random) -> str:
-    """Ask for a stream on a connection of its own and read it, or hang up in the middle."""
+    """Ask for a stream on a connection of its own and read it, or hang up in the middle.
+
+    A slow reader gets several tokens in a chunk, in the end the whole answer in two. So who gives up
+    does it after the response's first line or its first chunk, which comes out the same on every machine.
+    """
     gives_up = rng.random() < 0.5
-    max_tokens = rng.randint(60, 120) if gives_up else rng.randint(1, 24)
+    max_tokens = rng.randint(60, 200) if gives_up else rng.randint(1, 24)
     body = {
         "model": "m",
         "prompt": [rng.randrange(250) for _ in range(rng.randint(1, 40))],
@@ -58,12 +62,13 @@ async def send_one(url: str, rng: random.Random) -> str:
         "logprobs": 0,
         "stream": True,
     }
-    num_wanted_chunks = rng.randint(1, 4) if gives_up else max_tokens + 1
+    num_wanted_chunks = rng.randint(0, 1) if gives_up else max_tokens + 1
     address = urlsplit(url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
     try:
         writer.write(http_request(body))
         await writer.drain()
+        assert b" 200 " in await reader.readline()
         num_chunks = 0
         while num_chunks < num_wanted_chunks:
             line = await reader.readline()

@@ -19,6 +19,7 @@ from octavo.api.middleware import Authentication, BodyLimit, ReadinessGate, Requ
 from octavo.api.openai.chat import chat_router
 from octavo.api.openai.completions import completion_router
 from octavo.api.openai.embeddings import EmbeddingList, EmbeddingRequest, embedding_router
+from octavo.api.openai.lora import LoadLoraAdapterRequest, UnloadLoraAdapterRequest, lora_router
 from octavo.api.openai.models import models_router
 from octavo.api.openai.requests import ChatCompletionRequest, CompletionRequest
 from octavo.api.openai.responses import ChatChunk, ChatCompletion, Completion, ModelCard, ModelList
@@ -40,6 +41,7 @@ from octavo.api.requests import requests_router
 from octavo.api.schema import describe
 from octavo.api.timeline import RequestList, Timeline
 from octavo.config import ServerConfig
+from octavo.config.lora_modules import parse_lora_modules
 from octavo.engine.async_llm import AsyncLLM
 from octavo.engine.generation_config import GenerationDefaults
 from octavo.errors import OctavoError
@@ -76,6 +78,11 @@ def create_app(
         tool_format=_tool_format(chat_template, config),
         finds_auto_calls=config.enable_auto_tool_choice,
         reasoning_format=REASONING_FORMATS[config.reasoning_parser] if config.reasoning_parser else None,
+        parents={
+            module.name: module.base_model_name
+            for module in parse_lora_modules(config.lora_modules)
+            if module.base_model_name is not None
+        },
     )
     app = FastAPI(
         title="Octavo",
@@ -87,6 +94,7 @@ def create_app(
     routers = (
         *_model_routers(service),
         models_router(service),
+        lora_router(service, is_allowed=config.enable_lora and config.enable_runtime_lora_updating),
         tokenizer_router(service),
         health_router(readiness),
         metrics_router(registry),
@@ -99,6 +107,7 @@ def create_app(
         [
             *(ChatCompletionRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest),
             *(EmbeddingRequest, RerankRequest, ScoreRequest),
+            *(LoadLoraAdapterRequest, UnloadLoraAdapterRequest),
         ],
         [
             *(ChatCompletion, ChatChunk, Completion, ModelList, ModelCard),

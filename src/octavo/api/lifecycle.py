@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from octavo.api.observed_llm import ObservedLLM
 from octavo.api.readiness import Readiness
 from octavo.config import ServerConfig
+from octavo.config.lora_modules import parse_lora_modules
 from octavo.engine.async_llm import AsyncLLM
 from octavo.errors import ConfigError
 from octavo.observe.logging import set_up_logging
@@ -121,10 +122,11 @@ def _tracing(config: ServerConfig) -> Iterator[Tracing | None]:
 
 def _make_llm(config: ServerConfig, metrics: EngineMetrics | None, tracing: Tracing | None) -> AsyncLLM:
     """Return a plain engine unless somebody wants to know of single requests."""
+    lora_modules = [(module.name, module.path) for module in parse_lora_modules(config.lora_modules)]
     if tracing is None and not config.enable_log_requests and not config.enable_log_outputs:
-        return AsyncLLM(config, metrics=metrics)
+        return AsyncLLM(config, metrics=metrics, lora_modules=lora_modules)
     num_traced_chars = sys.maxsize if tracing is not None and tracing.with_content else 0
-    return ObservedLLM(config, metrics=metrics, num_traced_chars=num_traced_chars)
+    return ObservedLLM(config, metrics=metrics, lora_modules=lora_modules, num_traced_chars=num_traced_chars)
 
 
 class _Server:

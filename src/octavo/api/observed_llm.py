@@ -6,7 +6,7 @@ Every route that generates goes through ``generate``, so this is the one place t
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, cast
 
@@ -18,6 +18,7 @@ from octavo.observe.request_timing import RequestTiming
 
 if TYPE_CHECKING:
     from octavo.config import ServerConfig
+    from octavo.engine.lora.request import LoRARequest
     from octavo.engine.request_builder import Prompt
     from octavo.engine.sampling_params import SamplingParams
     from octavo.observe.metrics import EngineMetrics
@@ -32,9 +33,14 @@ class ObservedLLM(AsyncLLM):
     """
 
     def __init__(
-        self, config: ServerConfig, *, metrics: EngineMetrics | None = None, num_traced_chars: int = 0
+        self,
+        config: ServerConfig,
+        *,
+        metrics: EngineMetrics | None = None,
+        lora_modules: Iterable[tuple[str, str]] = (),
+        num_traced_chars: int = 0,
     ) -> None:
-        super().__init__(config, metrics=metrics)
+        super().__init__(config, metrics=metrics, lora_modules=lora_modules)
         self._log = RequestLog(config, self.tokenizer)
         self._num_kept_chars = max(num_traced_chars, self._log.num_kept_chars)
 
@@ -47,6 +53,7 @@ class ObservedLLM(AsyncLLM):
         priority: int = 0,
         cache_salt: str = "",
         timing: RequestTiming | None = None,
+        lora_request: LoRARequest | None = None,
     ) -> AsyncIterator[RequestOutput]:
         """Generate as ``AsyncLLM.generate`` does."""
         timing = timing or RequestTiming(time.monotonic(), time.time())
@@ -56,7 +63,13 @@ class ObservedLLM(AsyncLLM):
             generations.append(record)
         self._log.log_start(record)
         outputs = super().generate(
-            prompt, sampling_params, request_id, priority=priority, cache_salt=cache_salt, timing=timing
+            prompt,
+            sampling_params,
+            request_id,
+            priority=priority,
+            cache_salt=cache_salt,
+            timing=timing,
+            lora_request=lora_request,
         )
         try:
             async with aclosing(cast(AsyncGenerator[RequestOutput, None], outputs)) as stream:

@@ -27,7 +27,7 @@ ERRORS_OF_POST = (400, 401, 404, 413, 415, 503)
 
 def operation(
     request: type[BaseModel] | None,
-    response: type[msgspec.Struct],
+    response: type[msgspec.Struct] | None,
     *,
     chunk: type[msgspec.Struct] | None = None,
     errors: tuple[int, ...] = ERRORS_OF_POST,
@@ -35,9 +35,12 @@ def operation(
     """Return the arguments of a route decorator that describe its body and its answers.
 
     Args:
+        response: None is a line of text.
         chunk: what the server-sent events hold that the route answers with if ``stream`` is true.
     """
-    content: dict[str, Any] = {"application/json": {"schema": {"$ref": _REF.format(response.__name__)}}}
+    content: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
+    if response is not None:
+        content = {"application/json": {"schema": {"$ref": _REF.format(response.__name__)}}}
     if chunk is not None:
         content["text/event-stream"] = {"schema": _event_schema(chunk)}
     error_content = {"application/json": {"schema": {"$ref": _REF.format(ErrorResponse.__name__)}}}

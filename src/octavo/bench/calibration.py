@@ -159,7 +159,7 @@ def calibrate(
             block_size=built.ready.block_size,
             max_model_len=max_model_len,
             max_num_seqs=config.max_num_seqs,
-            max_num_batched_tokens=config.max_num_batched_tokens,
+            max_num_batched_tokens=built.core.scheduler.max_num_batched_tokens,
         ),
         step_time=step_time,
         quality=fit_quality(step_time, steps),

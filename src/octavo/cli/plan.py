@@ -35,7 +35,7 @@ _MAX_MODEL_LEN = count_option("Longest sequence. [default: what the model is mad
 _CONCURRENCY = count_option("Requests at the same time in one replica. [default: as many as fit, at most 256]")
 _INPUT_LEN = count_option("Tokens of a prompt. [default: 1024]")
 _OUTPUT_LEN = count_option("Tokens of an answer. [default: 256]")
-_MAX_NUM_BATCHED_TOKENS = count_option("Most tokens in one step. [default: 2048]")
+_MAX_NUM_BATCHED_TOKENS = count_option("Most tokens in one step. [default: 512 on a CPU, else 2048]")
 _BLOCK_SIZE = count_option("Tokens in one block of the KV cache. [default: 16]")
 _KV_CACHE_MEMORY_BYTES = size_option("Memory of the KV cache. [default: what is left]")
 

@@ -6,11 +6,20 @@ The schema knows types, bounds and help texts. Where values come from (flags, en
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
+from octavo.config.lora_modules import parse_lora_modules
 from octavo.config.sizes import parse_bytes, parse_count
 from octavo.config.speculative import SpeculativeConfig, read_speculative_config
 from octavo.observe.metric_names import DEFAULT_PREFIX, is_legal_prefix
@@ -20,6 +29,9 @@ MODEL_IN_THE_BOX = "octavo-nano"
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
 Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0)]
 
+
+DEFAULT_STEP_TOKENS = {"cpu": 512, "cuda": 2048}
+"""Tokens that keep a device busy. More of them in a step would only make every stream wait longer for its next one."""
 
 NOT_SUPPORTED = "not_supported"
 """Type of the validation errors for values that are right in vLLM but do not exist here yet."""
@@ -73,7 +85,9 @@ class EngineConfig(BaseModel):
         None, description="Memory of the KV cache (e.g. 2GiB); overrides gpu_memory_utilization."
     )
     max_num_seqs: Count = Field(256, description="Most sequences that run at the same time.")
-    max_num_batched_tokens: Count = Field(2048, description="Most tokens computed in one step.")
+    max_num_batched_tokens: Count | None = Field(
+        None, description="Most tokens computed in one step; by default 512 on a CPU and 2048 on a GPU."
+    )
     max_num_queued_reqs: Count | None = Field(
         None, description="Most requests that may wait; one more is refused with 503. No limit by default."
     )
@@ -85,10 +99,18 @@ class EngineConfig(BaseModel):
     scheduling_policy: Literal["fcfs", "priority"] = Field(
         "fcfs", description="Order of admission: first come, or lowest 'priority' value first."
     )
+    enable_lora: bool = Field(False, description="Take LoRA adapters; implied by lora_modules.")
+    max_lora_rank: Count = Field(16, description="Greatest rank of a LoRA adapter.")
+    max_loras: Count = Field(8, description="Most LoRA adapters whose requests run at the same time.")
+    max_cpu_loras: Count = Field(64, description="Most LoRA adapters that are loaded at the same time.")
     tensor_parallel_size: Count = Field(1, description="GPUs that share each layer. Only 1 is supported.")
     pipeline_parallel_size: Count = Field(1, description="GPUs that share the layers. Only 1 is supported.")
     cpu_threads: Count | None = Field(None, description="Threads for computation on the CPU; by default one a core.")
     disable_log_stats: bool = Field(False, description="Keep no metrics of the engine and its requests.")
+
+    def step_tokens(self, device_type: str) -> int:
+        """Return the most tokens that are computed in one step on a kind of device (``cpu``, ``cuda``)."""
+        return self.max_num_batched_tokens or DEFAULT_STEP_TOKENS[device_type]
 
     @field_validator("tensor_parallel_size", "pipeline_parallel_size")
     @classmethod
@@ -112,6 +134,12 @@ class ServerConfig(EngineConfig):
     port: int = Field(8000, ge=0, le=65535, description="TCP port; 0 takes a free one.")
     served_model_name: list[str] = Field(
         default_factory=list, description="Names of the model in the API; by default the model as it was given."
+    )
+    lora_modules: list[str] = Field(
+        default_factory=list, description="LoRA adapters to serve, each as name=path or JSON with name and path."
+    )
+    enable_runtime_lora_updating: bool = Field(
+        False, description="Let clients load adapters from any directory of this machine, and unload them."
     )
     api_key: list[str] = Field(default_factory=list, description="Keys that clients may use; none means no check.")
     chat_template: str | None = Field(None, description="File with a Jinja chat template, or the template itself.")
@@ -144,6 +172,28 @@ class ServerConfig(EngineConfig):
     metrics_prefix: str = Field(
         DEFAULT_PREFIX, description="Begins the names at /metrics; 'vllm:' suits dashboards and autoscalers for vLLM."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _enable_lora(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("lora_modules") and "enable_lora" not in values:
+            return {**values, "enable_lora": True}
+        return values
+
+    @field_validator("lora_modules")
+    @classmethod
+    def _check_lora_modules(cls, values: list[str], info: ValidationInfo) -> list[str]:
+        try:
+            modules = parse_lora_modules(values)
+        except ValueError as error:
+            raise PydanticCustomError(NOT_SUPPORTED, "{reason}", {"reason": str(error)}) from None
+        if modules and not info.data.get("enable_lora", True):
+            raise _not_supported(values, "enable_lora is false. Leave one of both out.")
+        served = info.data.get("served_model_name") or [info.data.get("model")]
+        for module in modules:
+            if module.name in served:
+                raise _not_supported(values, f"{module.name!r} is the name of the model. Give the adapter another one.")
+        return values
 
     @field_validator("metrics_prefix")
     @classmethod

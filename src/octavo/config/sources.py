@@ -23,6 +23,8 @@ from octavo.errors import ConfigError, nearest_name
 ConfigT = TypeVar("ConfigT", bound=EngineConfig)
 
 _PREFIX = "OCTAVO_"
+# Variables of vLLM for what is a setting here.
+_VLLM_VARIABLES = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "enable_runtime_lora_updating"}
 # Kubernetes tells every container about a service named "octavo" in variables of these names.
 _SERVICE_LINK = re.compile(r"OCTAVO_(SERVICE_(HOST|PORT).*|PORT_\d+_(TCP|UDP)(_.*)?)")
 
@@ -158,6 +160,9 @@ def _flag_as_typed(name: str, value: object) -> str:
 
 def _from_environment(environ: Mapping[str, str], problems: list[str]) -> Iterator[tuple[str, Given]]:
     settings = {setting.variable: setting for setting in settings_of(ServerConfig).values()}
+    for variable, name in _VLLM_VARIABLES.items():
+        if environ.get(variable):
+            yield name, Given(environ[variable], f"variable {variable}")
     for variable, text in sorted(environ.items()):
         if not variable.startswith(_PREFIX) or not text or _is_service_link(variable, text):
             continue

@@ -14,7 +14,7 @@ _CHECK = "settings"
 def check_combinations(config: ServerConfig, findings: Findings) -> None:
     """Warn of settings that have no effect beside others, or that slow the server down."""
     given = config.model_fields_set
-    if config.max_num_batched_tokens < config.max_num_seqs:
+    if config.max_num_batched_tokens is not None and config.max_num_batched_tokens < config.max_num_seqs:
         findings.warning(
             _CHECK,
             f"max_num_batched_tokens={config.max_num_batched_tokens} is less than max_num_seqs={config.max_num_seqs}: "

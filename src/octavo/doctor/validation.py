@@ -37,6 +37,10 @@ def validate(settings: PartialConfig[ServerConfig], problems: Iterable[str] = ()
     from octavo.doctor.model_check import check_model  # these load torch, which wrong settings need not wait for
 
     kind = check_model(config, findings)
+    if kind is not None and not wrong & {"lora_modules", "max_lora_rank", "max_cpu_loras"}:
+        from octavo.doctor.adapter_check import check_adapters
+
+        check_adapters(config, kind, findings)
     if kind is not None and not wrong & _OF_ENGINE_SIZE:
         from octavo.doctor.memory_check import check_memory
 

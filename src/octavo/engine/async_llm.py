@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+import logging
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from octavo.config import EngineConfig
 from octavo.engine.client import EngineClient, EngineState
-from octavo.engine.messages import AbortRequests, AddRequests, EngineReady, EngineStats, ResetPrefixCache, StepOutput
+from octavo.engine.lora.registry import AdapterRegistry
+from octavo.engine.lora.request import LoRARequest
+from octavo.engine.messages import (
+    AbortRequests,
+    AdapterLoaded,
+    AddRequests,
+    EngineReady,
+    EngineStats,
+    LoadAdapter,
+    ResetPrefixCache,
+    StepOutput,
+    UnloadAdapter,
+)
 from octavo.engine.model_files import read_model_files
 from octavo.engine.output_mailbox import OutputMailbox
 from octavo.engine.output_processor import OutputProcessor
@@ -19,7 +32,7 @@ from octavo.engine.pooling.async_pooler import AsyncPooler
 from octavo.engine.pooling.request_builder import PoolingRequestBuilder
 from octavo.engine.request_builder import BuiltRequest, Prompt, RequestBuilder
 from octavo.engine.structured.checker import GrammarChecker
-from octavo.errors import EngineDeadError, QueueFullError, RequestError
+from octavo.errors import ConfigError, EngineDeadError, QueueFullError, RequestError, UnknownModelError
 
 if TYPE_CHECKING:
     from octavo.engine.outputs import RequestOutput
@@ -31,6 +44,7 @@ if TYPE_CHECKING:
     from octavo.observe.request_timing import RequestTiming
 
 _LONG_PROMPT_CHARS = 20_000
+logger = logging.getLogger(__name__)
 
 
 class AsyncLLM:
@@ -41,12 +55,22 @@ class AsyncLLM:
     Args:
         config: settings of the engine.
         metrics: told about everything that happens, if given.
+        lora_modules: name and path of each LoRA adapter that the engine begins with.
+
+    Attributes:
+        adapters: the LoRA adapters that requests can ask for.
 
     Raises:
         ConfigError, ModelError: the settings or the model's files are at fault.
     """
 
-    def __init__(self, config: EngineConfig, *, metrics: EngineMetrics | None = None) -> None:
+    def __init__(
+        self,
+        config: EngineConfig,
+        *,
+        metrics: EngineMetrics | None = None,
+        lora_modules: Iterable[tuple[str, str]] = (),
+    ) -> None:
         files = read_model_files(config)
         self.config = config
         self.directory = files.directory
@@ -57,8 +81,17 @@ class AsyncLLM:
         self._metrics = metrics
         if metrics is not None:
             metrics.set_max_model_len(files.max_model_len)
+        self.adapters = AdapterRegistry(lora_modules)
+        self._adapter_load: tuple[LoRARequest, asyncio.Future[None]] | None = None
+        self._adapter_lock = asyncio.Lock()
         self._client = EngineClient(
-            config, files.directory, files.max_model_len, on_output=self._take_output, on_death=self._fail_all
+            config,
+            files.directory,
+            files.max_model_len,
+            on_output=self._take_output,
+            on_death=self._fail_all,
+            on_adapter=self._take_adapter,
+            adapters=self.adapters.all,
         )
         self._builder = RequestBuilder(
             files.tokenizer,
@@ -104,10 +137,13 @@ class AsyncLLM:
         """Launch the engine process; returns when the model is ready.
 
         Raises:
-            ConfigError: the model does not fit, or its files are broken.
+            ConfigError: the model does not fit, or its files or those of an adapter are broken.
             EngineDeadError: the process died for another reason.
         """
         ready = await self._client.start()
+        if ready.failed_adapters:
+            await self._client.shutdown()
+            raise ConfigError("\n".join(ready.failed_adapters.values()))
         if self._metrics is not None:
             self._metrics.set_cache_config(
                 block_size=ready.block_size,
@@ -140,6 +176,7 @@ class AsyncLLM:
         priority: int = 0,
         cache_salt: str = "",
         timing: RequestTiming | None = None,
+        lora_request: LoRARequest | None = None,
     ) -> AsyncIterator[RequestOutput]:
         """Generate for one prompt; outputs come as the ``output_kind`` of the parameters says.
 
@@ -147,6 +184,7 @@ class AsyncLLM:
 
         Args:
             timing: filled while the request advances, for those who watch it; the last output carries it too.
+            lora_request: a LoRA adapter that is in ``adapters``.
 
         Raises:
             RequestError: the prompt or a parameter is wrong.
@@ -159,7 +197,8 @@ class AsyncLLM:
             raise RequestError(f"request id {request_id!r} is in use", param="request_id")
         mailbox = self._mailboxes[request_id] = OutputMailbox()
         try:
-            built = await self._build(prompt, sampling_params, request_id, priority, cache_salt)
+            built = await self._build(prompt, sampling_params, request_id, priority, cache_salt, lora_request)
+            self._check_adapter(lora_request)
             self._submit(built, timing)
             while True:
                 output = await mailbox.get()
@@ -207,11 +246,69 @@ class AsyncLLM:
         """Forget all cached prefixes."""
         self._client.send(ResetPrefixCache())
 
+    async def load_lora_adapter(self, name: str, path: str) -> LoRARequest:
+        """Load a LoRA adapter, for requests to ask for.
+
+        Raises:
+            RequestError: there is one of this name, or this one cannot be loaded.
+            EngineDeadError: the engine is not ready, or died meanwhile.
+        """
+        async with self._adapter_lock:
+            request = self.adapters.number(name, path)
+            loaded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._adapter_load = (request, loaded)
+            try:
+                self._client.send(LoadAdapter(request))
+                await loaded
+            finally:
+                self._adapter_load = None
+        return request
+
+    def unload_lora_adapter(self, name: str) -> None:
+        """Forget a LoRA adapter; requests that have it already end with it.
+
+        Raises:
+            UnknownModelError: there is none of this name.
+        """
+        request = self.adapters.remove(name)
+        if request is None:
+            raise UnknownModelError(f"There is no LoRA adapter {name!r}.", param="lora_name")
+        self._unload_in_engine(request.lora_int_id)
+
+    def _unload_in_engine(self, lora_id: int) -> None:
+        with contextlib.suppress(EngineDeadError):  # then it holds none any more
+            self._client.send(UnloadAdapter(lora_id))
+
+    def _take_adapter(self, answer: AdapterLoaded) -> None:
+        request, loaded = self._adapter_load or (None, None)
+        if request is None or loaded is None or request.lora_int_id != answer.lora_id or loaded.done():
+            if answer.error is None:  # whoever asked for it has gone
+                self._unload_in_engine(answer.lora_id)
+            elif self.state != "starting" and (lost := self.adapters.remove_number(answer.lora_id)) is not None:
+                logger.error("the LoRA adapter %r is not there any more: %s", lost.lora_name, answer.error)
+        elif answer.error is None:
+            self.adapters.add(request)
+            loaded.set_result(None)
+        else:
+            loaded.set_exception(RequestError(answer.error, param="lora_path"))
+
+    def _check_adapter(self, request: LoRARequest | None) -> None:
+        if request is not None and request not in self.adapters:
+            raise UnknownModelError(f"The LoRA adapter {request.lora_name!r} is not loaded.", param="model")
+
     async def _build(
-        self, prompt: Prompt, params: SamplingParams, request_id: str, priority: int, cache_salt: str
+        self,
+        prompt: Prompt,
+        params: SamplingParams,
+        request_id: str,
+        priority: int,
+        cache_salt: str,
+        lora_request: LoRARequest | None,
     ) -> BuiltRequest:
         def build() -> BuiltRequest:
-            return self._builder.build(prompt, params, request_id, priority=priority, cache_salt=cache_salt)
+            return self._builder.build(
+                prompt, params, request_id, priority=priority, cache_salt=cache_salt, lora_request=lora_request
+            )
 
         if params.structured_outputs is not None:
             built = await asyncio.to_thread(build)
@@ -289,6 +386,10 @@ class AsyncLLM:
             mailbox.fail(EngineDeadError(f"the engine ended while the request was running: {cause}"))
         if self.pooler is not None:
             self.pooler.fail(EngineDeadError(f"the engine ended while the request was running: {cause}"))
+        if self._adapter_load is not None and not self._adapter_load[1].done():
+            self._adapter_load[1].set_exception(
+                EngineDeadError(f"the engine ended while it loaded the adapter: {cause}")
+            )
         self._set_stats(EngineStats())
         if is_crash and self._metrics is not None:
             self._metrics.num_engine_restarts += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from octavo.engine import memory
 from octavo.engine.batch_invariance import is_batch_invariant, log_batch_invariance
 from octavo.engine.core import EngineCore
 from octavo.engine.kv_cache import KVCacheManager
+from octavo.engine.lora.adapters import Adapters
 from octavo.engine.messages import EngineReady
 from octavo.engine.model_files import read_tokenizer
 from octavo.engine.profiling import run_largest_steps
@@ -22,7 +24,7 @@ from octavo.engine.speculation.builder import make_speculator
 from octavo.engine.speculation.draft_loading import load_draft_model
 from octavo.engine.structured.compiler import GrammarCompiler
 from octavo.engine.structured.vocabulary import grammar_vocabulary
-from octavo.errors import ConfigError
+from octavo.errors import ConfigError, OctavoError
 from octavo.kernels.cpu import default_num_threads, has_native, load_native, native_status
 from octavo.models.loading import load_model, weight_bytes
 from octavo.models.quantization.choice import choose_formats
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from octavo.config import EngineConfig
+    from octavo.engine.lora.request import LoRARequest
     from octavo.models.config import ModelConfig
     from octavo.models.layers.decoder import CausalLM
 
@@ -48,8 +51,17 @@ class BuiltEngine:
     ready: EngineReady
 
 
-def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfig, max_model_len: int) -> BuiltEngine:
+def build_engine(
+    config: EngineConfig,
+    directory: Path,
+    model_config: ModelConfig,
+    max_model_len: int,
+    adapters: Sequence[LoRARequest] = (),
+) -> BuiltEngine:
     """Load a model and make everything around it.
+
+    Args:
+        adapters: LoRA adapters to load before what is left of the memory is divided.
 
     Raises:
         ConfigError: the device is missing, the checkpoint is quantised in another way than asked for, batch invariance
@@ -80,6 +92,7 @@ def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfi
         formats=formats,
         native=is_native,
     )
+    loaded, failed = _load_adapters(config, model, device, adapters) if config.enable_lora else (None, {})
     draft_model = load_draft_model(
         config,
         model_config,
@@ -116,14 +129,16 @@ def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfi
         max_model_len=max_model_len,
         device=device,
         dtype=kv_cache_dtype,
+        adapters=loaded,
         draft_model=draft_model,
     )
     kv_cache = KVCacheManager(num_blocks, config.block_size, enable_prefix_caching=config.enable_prefix_caching)
     scheduler = Scheduler(
         kv_cache,
         max_num_seqs=config.max_num_seqs,
-        max_num_batched_tokens=config.max_num_batched_tokens,
+        max_num_batched_tokens=config.step_tokens(device.type),
         policy=config.scheduling_policy,
+        max_loras=config.max_loras,
         speculator=make_speculator(config, runner, max_model_len),
     )
     ready = EngineReady(
@@ -135,9 +150,30 @@ def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfi
         kv_cache_dtype=_name(kv_cache_dtype),
         quantization=formats.method,
         batch_invariant=batch_invariant,
+        failed_adapters=failed,
     )
     grammars = GrammarCompiler(lambda: grammar_vocabulary(read_tokenizer(config, directory), model_config.vocab_size))
-    return BuiltEngine(EngineCore(scheduler, runner, model_config, grammars), ready)
+    return BuiltEngine(EngineCore(scheduler, runner, model_config, grammars, loaded), ready)
+
+
+def _load_adapters(
+    config: EngineConfig, model: CausalLM, device: torch.device, requests: Sequence[LoRARequest]
+) -> tuple[Adapters, dict[int, str]]:
+    """Return the adapters, and why some could not be loaded: that is not the end of an engine that is restarted."""
+    adapters = Adapters(
+        model,
+        device=device,
+        max_rank=config.max_lora_rank,
+        max_adapters=config.max_cpu_loras,
+        free_memory=lambda: free_memory(device),
+    )
+    failed: dict[int, str] = {}
+    for request in requests:
+        try:
+            adapters.load(request)
+        except OctavoError as error:
+            failed[request.lora_int_id] = str(error)
+    return adapters, failed
 
 
 def choose_device(name: str) -> torch.device:

@@ -23,7 +23,9 @@ import zmq
 import zmq.asyncio
 
 from octavo.config import EngineConfig
+from octavo.engine.lora.request import LoRARequest
 from octavo.engine.messages import (
+    AdapterLoaded,
     ClientMessage,
     EngineFailed,
     EngineLaunch,
@@ -68,7 +70,9 @@ class _EngineProcess:
         self._decoder = msgspec.msgpack.Decoder(EngineMessage)
         self._process: asyncio.subprocess.Process | None = None
 
-    async def launch(self, config: EngineConfig, directory: Path, max_model_len: int) -> None:
+    async def launch(
+        self, config: EngineConfig, directory: Path, max_model_len: int, adapters: list[LoRARequest]
+    ) -> None:
         launch = EngineLaunch(
             config=EngineConfig.model_validate(
                 {name: getattr(config, name) for name in EngineConfig.model_fields}
@@ -79,6 +83,7 @@ class _EngineProcess:
             outputs_address=self._addresses[1],
             log_level=_current_log_level(),
             log_format=current_log_format(),
+            adapters=adapters,
         )
         # A session of its own: Ctrl-C in a terminal is for the parent alone, which then ends the engine in good order.
         self._process = await asyncio.create_subprocess_exec(
@@ -157,6 +162,8 @@ class EngineClient:
     Args:
         on_output: called with each step's output.
         on_death: called with the cause as soon as the process is gone; what was in flight is lost.
+        on_adapter: called with what became of each ``LoadAdapter``, and of adapters of a launch that were not loaded.
+        adapters: asked for the LoRA adapters that each life of the process begins with.
     """
 
     def __init__(
@@ -167,6 +174,8 @@ class EngineClient:
         *,
         on_output: Callable[[StepOutput], None],
         on_death: Callable[[str], None],
+        on_adapter: Callable[[AdapterLoaded], None] = lambda _: None,
+        adapters: Callable[[], list[LoRARequest]] = list,
     ) -> None:
         self.state: EngineState = "starting"
         self.cause = "the engine is starting"
@@ -175,6 +184,8 @@ class EngineClient:
         self._max_model_len = max_model_len
         self._on_output = on_output
         self._on_death = on_death
+        self._on_adapter = on_adapter
+        self._adapters = adapters
         self._socket_directory: Path | None = None
         self._process: _EngineProcess | None = None
         self._generation = 0
@@ -237,11 +248,13 @@ class EngineClient:
         self._generation += 1
         process = _EngineProcess(self._socket_directory, self._generation)
         try:
-            await process.launch(self._config, self._directory, self._max_model_len)
+            await process.launch(self._config, self._directory, self._max_model_len, self._adapters())
             ready = await self._wait_until_ready(process)
         except BaseException:
             await process.end()
             raise
+        for lora_id, error in ready.failed_adapters.items():
+            self._on_adapter(AdapterLoaded(lora_id, error))
         self._process = process
         self.state = "ready"
         return process, ready
@@ -312,6 +325,8 @@ class EngineClient:
             message = await process.receive()
             if isinstance(message, StepOutput):
                 self._on_output(message)
+            elif isinstance(message, AdapterLoaded):
+                self._on_adapter(message)
             elif isinstance(message, EngineFailed):
                 return
 

@@ -12,10 +12,13 @@ from octavo.engine.request import Request
 from octavo.engine.scheduler import Scheduler
 from octavo.engine.step import StepPlan, StepResult
 from octavo.engine.structured.queue import GrammarQueue
+from octavo.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from octavo.engine.lora.adapters import Adapters
+    from octavo.engine.lora.request import LoRARequest
     from octavo.engine.structured.compiler import GrammarCompiler
     from octavo.models.config import ModelConfig
 
@@ -35,6 +38,7 @@ class EngineCore:
 
     Args:
         grammars: compiles the grammars of requests; without it, there are none.
+        adapters: LoRA adapters of the runner's model, if it takes any.
     """
 
     def __init__(
@@ -43,12 +47,15 @@ class EngineCore:
         runner: StepRunner,
         model_config: ModelConfig,
         grammars: GrammarCompiler | None = None,
+        adapters: Adapters | None = None,
     ) -> None:
         self.scheduler = scheduler
         self.runner = runner
         self._model_config = model_config
         self._num_arrivals = 0
         self._grammars = None if grammars is None else GrammarQueue(grammars)
+        self._adapters = adapters
+        self._unloading: set[int] = set()
 
     @property
     def has_work(self) -> bool:
@@ -58,7 +65,9 @@ class EngineCore:
     def add(self, message: EngineRequest) -> None:
         """Queue a request that the client has validated."""
         self._num_arrivals += 1
-        hash_extra = _prefix_key(self._model_config, len(message.prompt_token_ids))
+        if message.lora_id and (self._adapters is None or message.lora_id not in self._adapters):
+            raise ValueError(f"there is no adapter {message.lora_id}")
+        hash_extra = _prefix_key(self._model_config, len(message.prompt_token_ids), message.lora_id)
         request = Request(message, arrival=self._num_arrivals, hash_extra=hash_extra)
         if not message.grammar:
             self.scheduler.add(request)
@@ -78,6 +87,8 @@ class EngineCore:
         failed = self._take_compiled() if self._grammars else []
         plan = self.scheduler.schedule()
         updates = self.scheduler.commit(plan, self.runner.execute(plan)) if plan.rows else []
+        if self._unloading:
+            self._drop_unused_adapters()
         return StepOutput(failed + updates, self.stats(), plan.events, sum(plan.counts))
 
     def stats(self) -> EngineStats:
@@ -91,6 +102,21 @@ class EngineCore:
         """Forget every cached prefix; running requests keep their blocks."""
         self.scheduler.kv_cache.pool.forget_cached()
 
+    def load_adapter(self, adapter: LoRARequest) -> None:
+        """Load a LoRA adapter; one that is there already stays as it is.
+
+        Raises:
+            ModelError, ConfigError: its files are at fault, or there is no room for it.
+        """
+        if self._adapters is None:
+            raise ConfigError("this engine takes no LoRA adapters. Start it with enable_lora (--enable-lora).")
+        self._adapters.load(adapter)
+
+    def unload_adapter(self, lora_id: int) -> None:
+        """Forget an adapter as soon as no request has it any more. Its number must not be used again."""
+        self._unloading.add(lora_id)
+        self._drop_unused_adapters()
+
     def _take_compiled(self) -> list[SequenceUpdate]:
         """Queue the requests whose grammars are ready; return what ends those whose grammars are wrong."""
         if self._grammars is None:
@@ -102,15 +128,25 @@ class EngineCore:
             self.scheduler.add(request)
         return [SequenceUpdate(request_id, [], "error", error=error) for request_id, error in failed]
 
+    def _drop_unused_adapters(self) -> None:
+        in_use = {request.lora_id for request in self.scheduler.requests.values()}
+        if self._grammars:
+            in_use |= {request.lora_id for request in self._grammars.requests()}
+        for lora_id in self._unloading - in_use:
+            if self._adapters is not None:
+                self._adapters.drop(lora_id)
+            self._unloading.discard(lora_id)
 
-def _prefix_key(config: ModelConfig, prompt_len: int) -> bytes:
+
+def _prefix_key(config: ModelConfig, prompt_len: int, lora_id: int) -> bytes:
     """Return what besides the tokens themselves decides the keys and values of a prompt.
 
     With dynamic rotary scaling the rotation depends on the prompt's length once that is beyond the trained length, with
     LongRoPE on whether it is.
     """
+    key = f"adapter {lora_id};" if lora_id else ""
     if config.rope.rope_type == "dynamic" and prompt_len > config.max_position_embeddings:
-        return f"dynamic rope, prompt of {prompt_len}".encode()
+        key += f"dynamic rope, prompt of {prompt_len}"
     if config.rope.rope_type == "longrope" and prompt_len > config.rope.original_max_position_embeddings:
-        return b"longrope, long prompt"
-    return b""
+        key += "longrope, long prompt"
+    return key.encode()

@@ -18,6 +18,7 @@ from octavo.engine.beam_search import (
     likely_tokens,
 )
 from octavo.engine.generation_config import GenerationDefaults
+from octavo.engine.lora.request import LoRARequest
 from octavo.engine.model_files import read_model_files
 from octavo.engine.output_processor import OutputProcessor
 from octavo.engine.outputs import RequestOutput
@@ -91,6 +92,7 @@ class LLM:
         *,
         use_tqdm: bool = True,
         priority: Sequence[int] | None = None,
+        lora_request: LoRARequest | Sequence[LoRARequest | None] | None = None,
     ) -> list[RequestOutput]:
         """Generate for one or many prompts, all in one batch.
 
@@ -100,12 +102,15 @@ class LLM:
                 generation_config.json recommends.
             use_tqdm: show a progress bar with tokens a second.
             priority: one value for each prompt, lower is first; needs ``scheduling_policy="priority"``.
+            lora_request: LoRA adapter of all prompts, or one (or None) each; needs ``enable_lora=True``. An adapter is
+                loaded when it is first asked for.
 
         Returns:
             One output a prompt, in the order of the prompts.
 
         Raises:
             RequestError: a prompt or a parameter is wrong; then nothing has been computed.
+            ModelError, ConfigError: an adapter cannot be loaded.
         """
         core = self._core
         if isinstance(core, PoolingCore):
@@ -119,10 +124,15 @@ class LLM:
             raise RequestError(
                 f"there are {len(prompt_list)} prompts but {len(priorities)} priorities", param="priority"
             )
+        adapters = _adapter_for_each(lora_request, len(prompt_list))
         built = []
-        for prompt, params, value in zip(prompt_list, params_list, priorities, strict=True):
+        for prompt, params, value, adapter in zip(prompt_list, params_list, priorities, adapters, strict=True):
             self._num_requests += 1
-            built.append(self._builder.build(prompt, params, str(self._num_requests), priority=value))
+            request_id = str(self._num_requests)
+            built.append(self._builder.build(prompt, params, request_id, priority=value, lora_request=adapter))
+        for adapter in adapters:
+            if adapter is not None:
+                core.load_adapter(adapter)
 
         processor = OutputProcessor(self._tokenizer)
         for request in built:
@@ -159,6 +169,7 @@ class LLM:
         continue_final_message: bool = False,
         tools: Sequence[Mapping[str, Any]] | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
+        lora_request: LoRARequest | Sequence[LoRARequest | None] | None = None,
     ) -> list[RequestOutput]:
         """Answer one or many conversations.
 
@@ -166,6 +177,7 @@ class LLM:
             messages: a conversation (a list of ``{"role", "content"}``), or a list of conversations.
             tools: offered to the model through the chat template.
             chat_template_kwargs: further variables of the template.
+            lora_request: as for ``generate``.
 
         Raises:
             RequestError: the model has no chat template, or it refuses the messages.
@@ -191,27 +203,41 @@ class LLM:
             )
             token_ids = self._tokenizer.encode(text, add_special_tokens=False)
             prompts.append({"prompt": text, "prompt_token_ids": token_ids})
-        return self.generate(prompts, sampling_params, use_tqdm=use_tqdm)
+        return self.generate(prompts, sampling_params, use_tqdm=use_tqdm, lora_request=lora_request)
 
-    def beam_search(self, prompts: Prompt | Sequence[Prompt], params: BeamSearchParams) -> list[BeamSearchOutput]:
+    def beam_search(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        params: BeamSearchParams,
+        *,
+        lora_request: LoRARequest | Sequence[LoRARequest | None] | None = None,
+    ) -> list[BeamSearchOutput]:
         """Find the most likely continuations of one or many prompts.
+
+        Args:
+            lora_request: as for ``generate``.
 
         Returns:
             One output a prompt, in the order of the prompts, each with its best sequences, the best one first.
 
         Raises:
             RequestError: a prompt is wrong.
+            ModelError, ConfigError: an adapter cannot be loaded.
         """
         token_ids = [self._builder.tokenize(prompt)[1] for prompt in _as_list(prompts)]
         eos_token_ids = self._tokenizer.eos_token_ids
         searches = [BeamSearch(params, eos_token_ids, self.max_model_len - len(prompt)) for prompt in token_ids]
         pairs = list(zip(token_ids, searches, strict=True))
-        while active := [(prompt, search) for prompt, search in pairs if not search.is_done]:
+        adapters = _adapter_for_each(lora_request, len(pairs))
+        while active := [pair for pair in zip(pairs, adapters, strict=True) if not pair[0][1].is_done]:
             beams: list[Prompt] = [
-                {"prompt_token_ids": [*prompt, *beam.token_ids]} for prompt, search in active for beam in search.beams
+                {"prompt_token_ids": [*prompt, *beam.token_ids]}
+                for (prompt, search), _ in active
+                for beam in search.beams
             ]
-            outputs = iter(self.generate(beams, active[0][1].step_params, use_tqdm=False))
-            for _, search in active:
+            adapter_of_beam = [adapter for (_, search), adapter in active for _ in search.beams]
+            outputs = iter(self.generate(beams, searches[0].step_params, use_tqdm=False, lora_request=adapter_of_beam))
+            for (_, search), _ in active:
                 search.extend([likely_tokens(next(outputs)) for _ in search.beams])
         return [BeamSearchOutput([self._sequence(prompt, beam) for beam in search.best()]) for prompt, search in pairs]
 
@@ -314,6 +340,23 @@ def _params_for_each(
             param="sampling_params",
         )
     return [_final_only(params) for params in sampling_params]
+
+
+def _adapter_for_each(
+    lora_request: LoRARequest | Sequence[LoRARequest | None] | None, num_prompts: int
+) -> Sequence[LoRARequest | None]:
+    if lora_request is None or isinstance(lora_request, LoRARequest):
+        return [lora_request] * num_prompts
+    if not isinstance(lora_request, Sequence) or not all(
+        adapter is None or isinstance(adapter, LoRARequest) for adapter in lora_request
+    ):
+        raise RequestError("lora_request must be a LoRARequest or a list of them", param="lora_request")
+    if len(lora_request) != num_prompts:
+        raise RequestError(
+            f"there are {num_prompts} prompts but {len(lora_request)} LoRA requests: give one, or one each",
+            param="lora_request",
+        )
+    return lora_request
 
 
 def _final_only(params: SamplingParams) -> SamplingParams:

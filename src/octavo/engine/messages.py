@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from octavo.engine.lora.request import LoRARequest
 from octavo.engine.pooling.messages import AddPoolingRequests, PooledVector
 from octavo.engine.sampling_params import SamplingParams
 
@@ -23,6 +24,7 @@ class EngineRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
         cache_salt: requests share cached prefixes only with requests of the same salt.
         grammar: what the output must match, as llguidance writes grammars; empty for free text. It stands in place of
             ``sampling_params.structured_outputs``, which is not sent.
+        lora_id: number of the LoRA adapter; 0 is none.
     """
 
     request_id: str
@@ -35,6 +37,7 @@ class EngineRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
     cache_salt: str = ""
     grammar: str = ""
     bad_word_ids: list[list[int]] = []
+    lora_id: int = 0
 
 
 class EngineLaunch(msgspec.Struct):
@@ -44,6 +47,7 @@ class EngineLaunch(msgspec.Struct):
         config: the engine's settings, as JSON of ``EngineConfig``.
         directory: the model's files.
         requests_address, outputs_address: ZeroMQ endpoints that the parent has bound.
+        adapters: LoRA adapters to load at once.
     """
 
     config: str
@@ -53,6 +57,7 @@ class EngineLaunch(msgspec.Struct):
     outputs_address: str
     log_level: Literal["debug", "info", "warning", "error"]
     log_format: Literal["text", "json"] = "text"
+    adapters: list[LoRARequest] = []
 
 
 class AddRequests(msgspec.Struct, tag="add"):
@@ -71,11 +76,25 @@ class ResetPrefixCache(msgspec.Struct, tag="reset_prefix_cache"):
     """Forget every cached prefix that no running request uses."""
 
 
+class LoadAdapter(msgspec.Struct, tag="load_adapter"):
+    """Load a LoRA adapter; answered by ``AdapterLoaded``."""
+
+    adapter: LoRARequest
+
+
+class UnloadAdapter(msgspec.Struct, tag="unload_adapter"):
+    """Forget a LoRA adapter as soon as no request has it any more."""
+
+    lora_id: int
+
+
 class Shutdown(msgspec.Struct, tag="shutdown"):
     """End the engine process, now."""
 
 
-ClientMessage = AddRequests | AddPoolingRequests | AbortRequests | ResetPrefixCache | Shutdown
+ClientMessage = (
+    AddRequests | AddPoolingRequests | AbortRequests | ResetPrefixCache | LoadAdapter | UnloadAdapter | Shutdown
+)
 
 
 class TokenLogprobs(msgspec.Struct, array_like=True):
@@ -170,6 +189,7 @@ class EngineReady(msgspec.Struct, tag="ready", omit_defaults=True):
     Attributes:
         quantization: int8, int4, gptq or awq; None if no weight is quantised.
         batch_invariant: whether what a request gets depends on that request alone, bit for bit.
+        failed_adapters: why LoRA adapters of the launch could not be loaded, by number.
     """
 
     num_blocks: int
@@ -181,6 +201,18 @@ class EngineReady(msgspec.Struct, tag="ready", omit_defaults=True):
     quantization: str | None = None
     batch_invariant: bool = False
     load_seconds: float = 0.0
+    failed_adapters: dict[int, str] = {}
+
+
+class AdapterLoaded(msgspec.Struct, tag="adapter_loaded", omit_defaults=True):
+    """What became of a ``LoadAdapter``.
+
+    Attributes:
+        error: why the adapter was not loaded; None if it was.
+    """
+
+    lora_id: int
+    error: str | None = None
 
 
 class EngineFailed(msgspec.Struct, tag="failed"):
@@ -195,4 +227,4 @@ class EngineFailed(msgspec.Struct, tag="failed"):
     is_user_error: bool
 
 
-EngineMessage = StepOutput | EngineReady | EngineFailed
+EngineMessage = StepOutput | EngineReady | AdapterLoaded | EngineFailed

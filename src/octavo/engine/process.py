@@ -21,14 +21,17 @@ import zmq
 from octavo.config import EngineConfig
 from octavo.engine.messages import (
     AbortRequests,
+    AdapterLoaded,
     AddRequests,
     ClientMessage,
     EngineFailed,
     EngineLaunch,
     EngineMessage,
+    LoadAdapter,
     ResetPrefixCache,
     Shutdown,
     StepOutput,
+    UnloadAdapter,
 )
 from octavo.engine.pooling.messages import AddPoolingRequests
 from octavo.errors import OctavoError
@@ -37,6 +40,7 @@ from octavo.observe.logging import set_up_logging
 
 if TYPE_CHECKING:
     from octavo.engine.any_core import AnyCore
+    from octavo.engine.lora.request import LoRARequest
 
 _LINGER_MS = 2000
 logger = logging.getLogger(__name__)
@@ -78,7 +82,8 @@ def _build(launch: EngineLaunch, outbox: zmq.Socket[bytes]) -> AnyCore | None:
     directory = Path(launch.directory)
     config = EngineConfig.model_validate_json(launch.config)
     try:
-        built = build_any_engine(config, directory, read_model_kind(directory, config.runner), launch.max_model_len)
+        kind = read_model_kind(directory, config.runner)
+        built = build_any_engine(config, directory, kind, launch.max_model_len, launch.adapters)
     except OctavoError as error:
         _send(outbox, EngineFailed(str(error), is_user_error=True))
         return None
@@ -95,7 +100,7 @@ def _run(core: AnyCore, inbox: zmq.Socket[bytes], outbox: zmq.Socket[bytes]) -> 
             message = decoder.decode(inbox.recv())
             if isinstance(message, Shutdown):
                 return
-            _handle(core, message)
+            _handle(core, message, outbox)
             if not core.has_work:  # an abort was the last thing to do: no step will tell the new counts
                 _send(outbox, StepOutput([], core.stats()))
         _send(outbox, _timed_step(core))
@@ -109,7 +114,7 @@ def _timed_step(core: AnyCore) -> StepOutput:
     return output
 
 
-def _handle(core: AnyCore, message: ClientMessage) -> None:
+def _handle(core: AnyCore, message: ClientMessage, outbox: zmq.Socket[bytes]) -> None:
     if isinstance(message, AddRequests | AddPoolingRequests):
         for request in message.requests:
             core.add(request)
@@ -117,6 +122,18 @@ def _handle(core: AnyCore, message: ClientMessage) -> None:
         core.abort(message.request_ids)
     elif isinstance(message, ResetPrefixCache):
         core.reset_prefix_cache()
+    elif isinstance(message, LoadAdapter):
+        _send(outbox, _load_adapter(core, message.adapter))
+    elif isinstance(message, UnloadAdapter):
+        core.unload_adapter(message.lora_id)
+
+
+def _load_adapter(core: AnyCore, adapter: LoRARequest) -> AdapterLoaded:
+    try:
+        core.load_adapter(adapter)
+    except OctavoError as error:
+        return AdapterLoaded(adapter.lora_int_id, str(error))
+    return AdapterLoaded(adapter.lora_int_id)
 
 
 def _send(outbox: zmq.Socket[bytes], message: EngineMessage) -> None:

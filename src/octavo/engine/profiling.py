@@ -28,7 +28,8 @@ def run_largest_steps(
     may run take part, each sampled with top-k and top-p; the second is the last chunk of one prompt of the greatest
     length.
     """
-    num_seqs = min(config.max_num_seqs, config.max_num_batched_tokens)
+    num_tokens = config.step_tokens(device.type)
+    num_seqs = min(config.max_num_seqs, num_tokens)
     runner = Runner(
         model,
         num_blocks=1,
@@ -38,9 +39,9 @@ def run_largest_steps(
         device=device,
         dtype=dtype,
     )
-    count = min(config.max_num_batched_tokens // num_seqs, max_model_len)
+    count = min(num_tokens // num_seqs, max_model_len)
     runner.execute(_plan(num_seqs, start=0, count=count, block_size=config.block_size))
-    chunk = min(config.max_num_batched_tokens, max_model_len)
+    chunk = min(num_tokens, max_model_len)
     runner.execute(_plan(1, start=max_model_len - chunk, count=chunk, block_size=config.block_size))
 
 

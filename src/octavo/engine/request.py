@@ -48,6 +48,7 @@ class Request:
         "bad_word_ids",
         "block_ids",
         "grammar",
+        "lora_id",
         "max_num_tokens",
         "may_share_tokens",
         "next_publication",
@@ -87,6 +88,7 @@ class Request:
         self.seed: int = message.seed
         self.grammar: GrammarState | None = None
         self.bad_word_ids: list[list[int]] = message.bad_word_ids
+        self.lora_id: int = message.lora_id
         self.stop_token_ids: frozenset[int] = frozenset(params.stop_token_ids)
         if not params.ignore_eos:
             self.stop_token_ids |= frozenset(message.eos_token_ids)

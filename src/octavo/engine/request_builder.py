@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from octavo.engine.lora.request import LoRARequest
 from octavo.engine.messages import EngineRequest
 from octavo.engine.sampling_params import SamplingParams
 from octavo.engine.structured.grammar import write_grammar
@@ -53,7 +54,14 @@ class RequestBuilder:
         self._special_tokens = {tokenizer.token_text(token_id) for token_id in tokenizer.special_token_ids}
 
     def build(
-        self, prompt: Prompt, params: SamplingParams, request_id: str, *, priority: int = 0, cache_salt: str = ""
+        self,
+        prompt: Prompt,
+        params: SamplingParams,
+        request_id: str,
+        *,
+        priority: int = 0,
+        cache_salt: str = "",
+        lora_request: LoRARequest | None = None,
     ) -> BuiltRequest:
         """Return the engine requests for a prompt.
 
@@ -95,6 +103,7 @@ class RequestBuilder:
                 cache_salt=cache_salt,
                 grammar=grammar,
                 bad_word_ids=bad_word_ids,
+                lora_id=0 if lora_request is None else lora_request.lora_int_id,
             )
             for index in range(params.n)
         ]

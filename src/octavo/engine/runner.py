@@ -15,11 +15,17 @@ from octavo.engine.speculation.draft_model import DraftModel
 from octavo.engine.step import StepPlan, StepResult
 from octavo.engine.step_inputs import StepArrays, make_step_inputs
 from octavo.engine.structured.masks import MaskWorker
-from octavo.models.forward_context import LayerKVCache
+from octavo.models.forward_context import ForwardContext, LayerKVCache
 from octavo.plan.memory import blocks_of_sequence
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from octavo.engine.lora.adapters import Adapters
     from octavo.models.layers.decoder import CausalLM
+    from octavo.models.layers.lora import AdapterRows
 
 
 class Runner:
@@ -28,6 +34,7 @@ class Runner:
     Args:
         num_blocks: blocks that the scheduler hands out; one more is allocated for padding.
         dtype: of the KV cache.
+        adapters: LoRA adapters of the model, if it takes any.
         draft_model: a smaller model that computes every step as well, to make drafts.
 
     Attributes:
@@ -44,9 +51,11 @@ class Runner:
         max_model_len: int,
         device: torch.device,
         dtype: torch.dtype,
+        adapters: Adapters | None = None,
         draft_model: CausalLM | None = None,
     ) -> None:
         self.model = model
+        self.adapters = adapters
         self.device = device
         self.block_size = block_size
         self.kv_caches = allocate_kv_caches(model, num_blocks, block_size, device=device, dtype=dtype)
@@ -77,7 +86,8 @@ class Runner:
         input_ids, context = make_step_inputs(step, self.state, self.block_size, self.kv_caches)
         if self.drafts is not None:
             self.drafts.follow(input_ids, context)
-        hidden = self._recorded_decode(input_ids, context)
+        groups = self.adapters.groups(plan) if self.adapters is not None else ()
+        hidden = self._forward(input_ids, context, groups)
         prompt_logprobs = score_prompts(plan, hidden, self.model, self.state)
         if not plan.samples:
             return StepResult([], prompt_logprobs=prompt_logprobs)
@@ -91,6 +101,13 @@ class Runner:
         token_ids, logprobs = sample(logits, batch)
         self.state.append(step, token_ids)
         return StepResult(token_ids.tolist(), logprobs, prompt_logprobs)
+
+    def _forward(self, input_ids: Tensor, context: ForwardContext, groups: Sequence[AdapterRows]) -> Tensor:
+        if self.adapters is None or not groups:
+            return self._recorded_decode(input_ids, context)
+        with self.adapters.adaptable.batch.of_step(groups):
+            hidden: Tensor = self.model(input_ids, context)
+        return hidden
 
 
 def allocate_kv_caches(

@@ -35,6 +35,7 @@ class Scheduler:
         kv_cache: must have room for one request of the greatest length that is ever added.
         max_num_seqs: rows of the runner's buffers.
         max_num_batched_tokens: budget of one step.
+        max_loras: LoRA adapters whose requests may run at the same time.
         speculator: adds drafts to plans, if given. Requests are then not planned ahead.
     """
 
@@ -45,9 +46,11 @@ class Scheduler:
         max_num_seqs: int,
         max_num_batched_tokens: int,
         policy: Literal["fcfs", "priority"] = "fcfs",
+        max_loras: int = 1,
         speculator: Speculator | None = None,
     ) -> None:
         self.kv_cache = kv_cache
+        self.max_loras = max_loras
         self.max_num_batched_tokens = max_num_batched_tokens
         self.policy = policy
         self.speculator = speculator
@@ -203,6 +206,8 @@ class Scheduler:
             request = self.waiting.peek()
             if len(request.token_ids) < request.num_tokens:
                 break  # preempted while a token is being sampled, which it needs to go on
+            if request.lora_id and not self._has_room_for_adapter(request.lora_id):
+                break
             if not self.kv_cache.admit(request):
                 break
             self.waiting.remove(request)
@@ -225,12 +230,17 @@ class Scheduler:
                     seed=request.seed,
                     stop_token_ids=request.stop_token_ids,
                     bad_word_ids=request.bad_word_ids,
+                    lora_id=request.lora_id,
                 )
             )
             self._plan_tokens(plan, request, start, count)
             budget -= count
             admitted.append((request, start))
         return admitted
+
+    def _has_room_for_adapter(self, lora_id: int) -> bool:
+        running = {request.lora_id for request in self.running if request.lora_id}
+        return lora_id in running or len(running) < self.max_loras
 
     def _plan_tokens(self, plan: StepPlan, request: Request, start: int, count: int) -> None:
         end = start + count

@@ -23,6 +23,7 @@ class Admission:
         block_ids: blocks that already hold a cached prefix.
         stop_token_ids: tokens that must not be sampled before ``min_tokens`` output tokens.
         bad_word_ids: sequences of tokens that must not be sampled.
+        lora_id: number of the LoRA adapter; 0 is none.
     """
 
     row: int
@@ -33,6 +34,7 @@ class Admission:
     seed: int
     stop_token_ids: frozenset[int]
     bad_word_ids: list[list[int]] = field(default_factory=list)
+    lora_id: int = 0
 
 
 @dataclass(slots=True)

@@ -32,6 +32,7 @@ def not_supported(deployment: Deployment, found: Fit) -> tuple[str, ...]:
 def _settings(deployment: Deployment, found: Fit) -> dict[str, object]:
     """Return the settings of the engine that the plan assumes."""
     is_automatic = deployment.dtype == deployment.shape.dtype
+    is_usual_step = deployment.max_num_batched_tokens == deployment.hardware.default_step_tokens
     is_longest = found.max_model_len == deployment.shape.max_model_len
     return {
         "dtype": "auto" if is_automatic else deployment.dtype,
@@ -41,7 +42,7 @@ def _settings(deployment: Deployment, found: Fit) -> dict[str, object]:
         "max_num_seqs": min(deployment.max_num_seqs, max(found.max_batch(deployment.asked_len), 1)),
         "gpu_memory_utilization": deployment.gpu_memory_utilization,
         "kv_cache_memory_bytes": deployment.kv_cache_memory_bytes,
-        "max_num_batched_tokens": deployment.max_num_batched_tokens,
+        "max_num_batched_tokens": None if is_usual_step else deployment.max_num_batched_tokens,
         "block_size": deployment.block_size,
         "tensor_parallel_size": deployment.tensor_parallel_size,
     }

@@ -13,6 +13,7 @@ from importlib import resources
 
 import msgspec
 
+from octavo.config import DEFAULT_STEP_TOKENS
 from octavo.errors import ConfigError, nearest_name
 
 
@@ -43,6 +44,11 @@ class Hardware:
     def has_bfloat16(self) -> bool:
         """Whether it computes in bfloat16."""
         return self.is_cpu or "bf16" in self.flops
+
+    @property
+    def default_step_tokens(self) -> int:
+        """Tokens that the engine computes in one step at most, unless it is told otherwise."""
+        return DEFAULT_STEP_TOKENS["cpu" if self.is_cpu else "cuda"]
 
     def flops_of(self, dtype: str) -> float:
         """Return the operations each second for float32, bfloat16, float16, fp8, int8 or fp4.

@@ -31,7 +31,7 @@ class PlanRequest:
     input_len: int | None = None
     output_len: int | None = None
     gpu_memory_utilization: float = 0.9
-    max_num_batched_tokens: int = 2048
+    max_num_batched_tokens: int | None = None
     block_size: int = 16
     kv_cache_memory_bytes: int | None = None
 
@@ -87,7 +87,7 @@ def deployment_of(
         input_len=request.input_len,
         output_len=request.output_len,
         gpu_memory_utilization=request.gpu_memory_utilization,
-        max_num_batched_tokens=request.max_num_batched_tokens,
+        max_num_batched_tokens=request.max_num_batched_tokens or hardware.default_step_tokens,
         block_size=request.block_size,
         kv_cache_memory_bytes=request.kv_cache_memory_bytes,
         is_served=shape.architecture in served_architectures and not shape.is_part,

@@ -21,7 +21,6 @@ from octavo.plan.weights import checkpoint_quantization, quantization_named
 from octavo.simulate.replica import ReplicaSettings
 
 DEFAULT_MAX_NUM_SEQS = 256
-DEFAULT_MAX_NUM_BATCHED_TOKENS = 2048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +146,7 @@ def gpu_hardware(
     packing = quantization_named(quantization) if quantization else checkpoint_quantization(shape)
     max_model_len = overrides.max_model_len or shape.max_model_len
     max_num_seqs = overrides.max_num_seqs or DEFAULT_MAX_NUM_SEQS
-    max_num_batched_tokens = overrides.max_num_batched_tokens or DEFAULT_MAX_NUM_BATCHED_TOKENS
+    max_num_batched_tokens = overrides.max_num_batched_tokens or hardware.default_step_tokens
     memory = fit(
         shape,
         memory_bytes=hardware.memory_bytes,

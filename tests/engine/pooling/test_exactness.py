@@ -109,7 +109,7 @@ def test_a_cross_encoder_equals_sentence_transformers(architecture: str, functio
 
 
 @pytest.mark.parametrize("is_bare", [True, False])
-@pytest.mark.parametrize("family", ["qwen3", "llama"])
+@pytest.mark.parametrize("family", ["qwen3", "llama", "deepseek_v3"])
 def test_a_decoder_gives_its_last_token(family: str, is_bare: bool, tmp_path: Path) -> None:
     make_checkpoint(tmp_path / "whole", family, tokenizer=True)
     oracle = load_oracle(tmp_path / "whole")

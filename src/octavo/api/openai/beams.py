@@ -94,6 +94,7 @@ class BeamGeneration:
             request_id,
             priority=self.priority,
             cache_salt=self.cache_salt,
+            lora_request=self.service.adapter(self.story.model),
         )
         async for output in outputs:
             if output.outputs[0].finish_reason != "abort":

@@ -17,7 +17,7 @@ def models_router(service: ModelService) -> APIRouter:
     @router.get("/v1/models", **operation(None, ModelList, errors=(401, 503)))
     async def list_models() -> Response:
         """List the names that this server serves."""
-        models = ModelList(data=[_card(service, name) for name in service.names])
+        models = ModelList(data=[_card(service, name) for name in (*service.names, *service.adapter_names)])
         return Response(msgspec.json.encode(models), media_type="application/json")
 
     @router.get("/v1/models/{model:path}", **operation(None, ModelCard, errors=(401, 404, 503)))
@@ -30,6 +30,11 @@ def models_router(service: ModelService) -> APIRouter:
 
 
 def _card(service: ModelService, name: str) -> ModelCard:
+    adapter = service.adapter(name)
     return ModelCard(
-        id=name, created=service.created, root=service.llm.config.model, max_model_len=service.llm.max_model_len
+        id=name,
+        created=service.created,
+        root=service.llm.config.model if adapter is None else adapter.lora_path,
+        parent=None if adapter is None else service.parents.get(name, service.names[0]),
+        max_model_len=service.llm.max_model_len,
     )

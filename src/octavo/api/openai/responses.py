@@ -212,13 +212,19 @@ class Completion(msgspec.Struct, kw_only=True):
 
 
 class ModelCard(msgspec.Struct, kw_only=True):
-    """A model that can be asked for."""
+    """A model that can be asked for.
+
+    Attributes:
+        root: where it comes from.
+        parent: the model that this LoRA adapter belongs to; None if it is none.
+    """
 
     id: str
     object: Literal["model"] = "model"
     created: int
     owned_by: Literal["octavo"] = "octavo"
     root: str
+    parent: str | None = None
     max_model_len: int
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,7 @@ from octavo.api.openai.responses import CompletionTokensDetails, PromptTokensDet
 from octavo.api.request_history import RequestHistory, RequestStory
 from octavo.engine.async_llm import AsyncLLM
 from octavo.engine.generation_config import GenerationDefaults
+from octavo.engine.lora.request import LoRARequest
 from octavo.engine.outputs import RequestOutput
 from octavo.engine.sampling_params import SamplingParams
 from octavo.errors import EngineDeadError, RequestError, UnknownModelError
@@ -38,6 +39,7 @@ class ModelService:
         tool_format: how the model writes tool calls; None if that is not known.
         finds_auto_calls: whether calls are looked for in answers with the tool choice "auto".
         reasoning_format: how the model writes its reasoning; None if it is not told from the answer.
+        parents: what LoRA adapters name as the model that they belong to, if not ``names[0]``.
     """
 
     llm: AsyncLLM
@@ -49,6 +51,12 @@ class ModelService:
     tool_format: ToolFormat | None = None
     finds_auto_calls: bool = True
     reasoning_format: ReasoningFormat | None = None
+    parents: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def adapter_names(self) -> list[str]:
+        """Names of the LoRA adapters that can be asked for now."""
+        return [adapter.lora_name for adapter in self.llm.adapters.all()]
 
     def check_name(self, name: str | None) -> str:
         """Return the name to answer with.
@@ -58,10 +66,22 @@ class ModelService:
         """
         if name is None:
             return self.names[0]
-        if name not in self.names:
-            served = ", ".join(repr(known) for known in self.names)
-            raise UnknownModelError(f"The model {name!r} is not served here; this server has {served}.", param="model")
+        self.adapter(name)
         return name
+
+    def adapter(self, name: str) -> LoRARequest | None:
+        """Return the LoRA adapter of a name; None is the model itself.
+
+        Raises:
+            UnknownModelError: this server does not serve a model of that name.
+        """
+        if name in self.names:
+            return None
+        adapter = self.llm.adapters.find(name)
+        if adapter is None:
+            served = ", ".join(repr(known) for known in (*self.names, *self.adapter_names))
+            raise UnknownModelError(f"The model {name!r} is not served here; this server has {served}.", param="model")
+        return adapter
 
     async def chat_token_ids(
         self,
@@ -160,6 +180,7 @@ class Generation:
             QueueFullError: the engine takes no more requests.
             EngineDeadError: the engine ended, or the server stopped before the answer was complete.
         """
+        adapter = self.service.adapter(self.story.model)
         streams = [
             self.service.llm.generate(
                 prompt,
@@ -168,6 +189,7 @@ class Generation:
                 priority=self.priority,
                 cache_salt=self.cache_salt,
                 timing=timing,
+                lora_request=adapter,
             )
             for index, (prompt, timing) in enumerate(
                 zip(self.prompts, self.story.begin(len(self.prompts)), strict=True)

@@ -74,6 +74,7 @@ def build_pooling_engine(
         formats=formats,
         native=is_native,
     )
+    num_step_tokens = config.step_tokens(device.type)
     runner = (
         EncoderRunner(model, pooling, device)
         if isinstance(model, Encoder)
@@ -84,7 +85,7 @@ def build_pooling_engine(
             dtype=dtype,
             block_size=config.block_size,
             max_num_seqs=config.max_num_seqs,
-            max_num_tokens=max(config.max_num_batched_tokens, max_model_len),
+            max_num_tokens=max(num_step_tokens, max_model_len),
         )
     )
     logger.info(
@@ -95,7 +96,7 @@ def build_pooling_engine(
         device,
         str(dtype).removeprefix("torch."),
     )
-    core = PoolingCore(runner, max_num_seqs=config.max_num_seqs, max_num_batched_tokens=config.max_num_batched_tokens)
+    core = PoolingCore(runner, max_num_seqs=config.max_num_seqs, max_num_batched_tokens=num_step_tokens)
     ready = EngineReady(
         num_blocks=0,
         block_size=config.block_size,

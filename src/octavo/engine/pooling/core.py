@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from octavo.engine.messages import EngineStats, StepOutput
 from octavo.engine.pooling.messages import PooledVector, PoolingRequest
+from octavo.errors import ConfigError
+
+if TYPE_CHECKING:
+    from octavo.engine.lora.request import LoRARequest
 
 
 class PoolingRunner(Protocol):
@@ -72,6 +76,13 @@ class PoolingCore:
 
     def reset_prefix_cache(self) -> None:
         """Do nothing: there is no cache."""
+
+    def load_adapter(self, adapter: LoRARequest) -> None:
+        """Refuse: what makes vectors takes no adapters."""
+        raise ConfigError(f"this model makes vectors or scores and takes no LoRA adapter {adapter.lora_name!r}")
+
+    def unload_adapter(self, lora_id: int) -> None:
+        """Do nothing: there is none."""
 
     def _next_batch(self) -> list[PoolingRequest]:
         batch: list[PoolingRequest] = []

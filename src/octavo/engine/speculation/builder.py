@@ -27,7 +27,7 @@ def make_speculator(config: EngineConfig, runner: Runner, max_model_len: int) ->
         runner: on which steps are timed; nothing may have been computed for any request yet.
     """
     speculative = config.speculative_config
-    max_num_tokens = min(config.max_num_batched_tokens, max_model_len)
+    max_num_tokens = min(config.step_tokens(runner.device.type), max_model_len)
     if speculative is None or max_num_tokens < 2:
         return None
     costs = measure_step_costs(runner, runner.drafts, block_size=config.block_size, max_num_tokens=max_num_tokens)

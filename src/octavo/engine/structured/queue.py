@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,6 +30,10 @@ class GrammarQueue:
 
     def __contains__(self, request_id: str) -> bool:
         return request_id in self._pending
+
+    def requests(self) -> Iterator[Request]:
+        """Yield the requests that wait."""
+        return (pending.request for pending in self._pending.values())
 
     def add(self, request: Request, grammar: str) -> None:
         """Have a request's grammar compiled."""

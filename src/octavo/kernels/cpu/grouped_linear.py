@@ -223,10 +223,14 @@ def int4_linear(
 
 
 def int4_linear_silu_and_mul(
-    x: Tensor | QuantizedRows, weight: PackedInt4Weight, bias: Tensor | None = None, out: Tensor | None = None
+    x: Tensor | QuantizedRows,
+    weight: PackedInt4Weight,
+    bias: Tensor | None = None,
+    out: Tensor | None = None,
+    added: Tensor | None = None,
 ) -> Tensor:
     """Return ``silu(gate) * up``, with arguments as those of ``int8_linear_silu_and_mul``."""
-    return quantized_linear_silu_and_mul(x, weight, bias, out)
+    return quantized_linear_silu_and_mul(x, weight, bias, out, added)
 
 
 def int8_groups_linear(
@@ -241,7 +245,11 @@ def int8_groups_linear(
 
 
 def int8_groups_linear_silu_and_mul(
-    x: Tensor | QuantizedRows, weight: PackedInt8GroupsWeight, bias: Tensor | None = None, out: Tensor | None = None
+    x: Tensor | QuantizedRows,
+    weight: PackedInt8GroupsWeight,
+    bias: Tensor | None = None,
+    out: Tensor | None = None,
+    added: Tensor | None = None,
 ) -> Tensor:
     """Return ``silu(gate) * up``, with arguments as those of ``int8_linear_silu_and_mul``."""
-    return quantized_linear_silu_and_mul(x, weight, bias, out)
+    return quantized_linear_silu_and_mul(x, weight, bias, out, added)

@@ -97,19 +97,24 @@ def linear(
 
 
 def linear_silu_and_mul(
-    x: Tensor, weight: PackedWeight, bias: Tensor | None = None, out: Tensor | None = None
+    x: Tensor,
+    weight: PackedWeight,
+    bias: Tensor | None = None,
+    out: Tensor | None = None,
+    added: Tensor | None = None,
 ) -> Tensor:
-    """Return ``silu(gate) * up`` for ``[gate, up] = x @ weight.T + bias``, without writing gate and up to memory.
+    """Return ``silu(gate) * up`` for ``[gate, up] = x @ weight.T + bias + added``, without writing both to memory.
 
     Args:
         x: ``[num_tokens, in_features]``.
         weight: gated, with ``2 * size`` rows.
         bias: ``[2 * size]``.
         out: where the result is written, ``[num_tokens, size]``; otherwise a new tensor.
+        added: ``[num_tokens, 2 * size]``.
     """
     if not weight.gated:
         raise ValueError("this weight is not gated; linear takes it")
-    return _run(x, weight, weight.out_features // 2, bias, None, out)
+    return _run(x, weight, weight.out_features // 2, bias, added, out)
 
 
 def _run(
@@ -124,7 +129,7 @@ def _run(
     if bias is not None:
         check_float32(bias, "bias", (weight.out_features,))
     if residual is not None:
-        check_float32(residual, "residual", (num_tokens, width))
+        check_float32(residual, "residual", (num_tokens, weight.out_features))
     load_native().linear(
         weight.handle,
         x.data_ptr(),

@@ -172,17 +172,22 @@ def int8_linear(
 
 
 def int8_linear_silu_and_mul(
-    x: Tensor | QuantizedRows, weight: PackedInt8Weight, bias: Tensor | None = None, out: Tensor | None = None
+    x: Tensor | QuantizedRows,
+    weight: PackedInt8Weight,
+    bias: Tensor | None = None,
+    out: Tensor | None = None,
+    added: Tensor | None = None,
 ) -> Tensor:
-    """Return ``silu(gate) * up`` for ``[gate, up] = x @ weight.T + bias``, without writing gate and up to memory.
+    """Return ``silu(gate) * up`` for ``[gate, up] = x @ weight.T + bias + added``, without writing both to memory.
 
     Args:
         x: ``[num_tokens, in_features]``.
         weight: gated, with ``2 * size`` rows.
         bias: ``[2 * size]``.
         out: where the result is written, ``[num_tokens, size]``; otherwise a new tensor.
+        added: ``[num_tokens, 2 * size]``.
     """
-    return quantized_linear_silu_and_mul(x, weight, bias, out)
+    return quantized_linear_silu_and_mul(x, weight, bias, out, added)
 
 
 def int8_embedding(token_ids: Tensor, weight: PackedInt8Weight) -> Tensor:
@@ -218,12 +223,16 @@ def quantized_linear(
 
 
 def quantized_linear_silu_and_mul(
-    x: Tensor | QuantizedRows, weight: PackedQuantizedWeight, bias: Tensor | None, out: Tensor | None
+    x: Tensor | QuantizedRows,
+    weight: PackedQuantizedWeight,
+    bias: Tensor | None,
+    out: Tensor | None,
+    added: Tensor | None,
 ) -> Tensor:
     """Compute :func:`int8_linear_silu_and_mul` over a weight of any quantised format."""
     if not weight.gated:
         raise ValueError("this weight is not gated; the function without silu_and_mul takes it")
-    return _run(x, weight, weight.out_features // 2, bias, None, out)
+    return _run(x, weight, weight.out_features // 2, bias, added, out)
 
 
 def _run(
@@ -251,7 +260,7 @@ def _run(
     if bias is not None:
         check_float32(bias, "bias", (weight.out_features,))
     if residual is not None:
-        check_float32(residual, "residual", (num_tokens, width))
+        check_float32(residual, "residual", (num_tokens, weight.out_features))
     weight.multiply(
         address,
         stride,

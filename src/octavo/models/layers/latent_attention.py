@@ -93,15 +93,19 @@ class LatentAttention(nn.Module):
         pairs = x.reshape(*x.shape[:-1], -1, 2)
         return pairs.transpose(-1, -2).flatten(-2)
 
+    def checkpoint_name(self, projection: str) -> str:
+        """Return the name that checkpoints have for the projection in an attribute."""
+        if projection == "q_proj" and self.q_a_proj is not None:
+            return "q_b_proj"
+        return "kv_a_proj_with_mqa" if projection == "kv_a_proj" else projection
+
     def checkpoint_tensors(self, name: str) -> Iterator[CheckpointTensor]:
         """Declare projections and norms."""
         if self.q_a_proj is not None and self.q_norm is not None:
             yield from self.q_a_proj.checkpoint_tensors(f"{name}.q_a_proj")
             yield from self.q_norm.checkpoint_tensors(f"{name}.q_a_layernorm")
-            yield from self.q_proj.checkpoint_tensors(f"{name}.q_b_proj")
-        else:
-            yield from self.q_proj.checkpoint_tensors(f"{name}.q_proj")
-        yield from self.kv_a_proj.checkpoint_tensors(f"{name}.kv_a_proj_with_mqa")
+        yield from self.q_proj.checkpoint_tensors(f"{name}.{self.checkpoint_name('q_proj')}")
+        yield from self.kv_a_proj.checkpoint_tensors(f"{name}.{self.checkpoint_name('kv_a_proj')}")
         yield from self.kv_norm.checkpoint_tensors(f"{name}.kv_a_layernorm")
         size_of_both = self.sizes.unrotated_size + self.sizes.value_size
         yield from self.up_format.checkpoint_tensors(

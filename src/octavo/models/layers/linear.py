@@ -83,11 +83,16 @@ class GatedLinear(MergedLinear):
     ) -> None:
         super().__init__(input_size, (output_size, output_size), bias=bias, placement=placement, is_fused=is_fused)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[num_tokens, input_size]`` to ``[num_tokens, output_size]``."""
+    def forward(self, x: Tensor, added: Tensor | None = None) -> Tensor:
+        """``[num_tokens, input_size]`` to ``[num_tokens, output_size]``.
+
+        Args:
+            added: ``[num_tokens, 2 * output_size]``, added to what both projections give.
+        """
         if len(self.weights) == 1:
-            return self.weights[0].silu_and_mul(x, self.bias)
-        return kernels.silu_and_mul(super().forward(x))
+            return self.weights[0].silu_and_mul(x, self.bias, added)
+        gate_and_up = super().forward(x)
+        return kernels.silu_and_mul(gate_and_up if added is None else gate_and_up + added)
 
 
 class GeluGatedLinear(GatedLinear):
@@ -95,9 +100,10 @@ class GeluGatedLinear(GatedLinear):
 
     is_gated = False  # the packed form is for silu
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[num_tokens, input_size]`` to ``[num_tokens, output_size]``."""
-        return kernels.gelu_tanh_and_mul(MergedLinear.forward(self, x))
+    def forward(self, x: Tensor, added: Tensor | None = None) -> Tensor:
+        """As that of ``GatedLinear``."""
+        gate_and_up = MergedLinear.forward(self, x)
+        return kernels.gelu_tanh_and_mul(gate_and_up if added is None else gate_and_up + added)
 
 
 GATED_LINEARS: Mapping[str, type[GatedLinear]] = {"silu": GatedLinear, "gelu_tanh": GeluGatedLinear}

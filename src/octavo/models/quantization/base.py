@@ -28,9 +28,14 @@ class LinearWeight(nn.Module, ABC):
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """Return ``x @ weight.T + bias``: ``[num_tokens, in_features]`` to ``[num_tokens, out_features]``."""
 
-    def silu_and_mul(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Return ``silu(gate) * up``, the first and the second half of the result of ``forward``."""
-        return kernels.silu_and_mul(self(x, bias))
+    def silu_and_mul(self, x: Tensor, bias: Tensor | None = None, added: Tensor | None = None) -> Tensor:
+        """Return ``silu(gate) * up``, the first and the second half of the result of ``forward``.
+
+        Args:
+            added: ``[num_tokens, out_features]``, added to both before that.
+        """
+        gate_and_up = self(x, bias)
+        return kernels.silu_and_mul(gate_and_up if added is None else gate_and_up + added)
 
     @property
     def num_bytes(self) -> int:

@@ -56,10 +56,10 @@ class MixedWeight(LookupWeight):
         products = torch.cat([part(x) for part in self.parts], dim=-1)
         return products if bias is None else products + bias
 
-    def silu_and_mul(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+    def silu_and_mul(self, x: Tensor, bias: Tensor | None = None, added: Tensor | None = None) -> Tensor:
         if len(self.weights) == 1:
-            return self.parts[0].silu_and_mul(x, bias)
-        return super().silu_and_mul(x, bias)
+            return self.parts[0].silu_and_mul(x, bias, added)
+        return super().silu_and_mul(x, bias, added)
 
     def lookup(self, token_ids: Tensor, dtype: torch.dtype) -> Tensor:
         """Return rows of a table, which is of one kind."""

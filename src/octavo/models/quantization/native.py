@@ -49,6 +49,11 @@ def allocate_weight(
     return _packed(weight_format.allocate(output_size, input_size, replace(placement, device=_META)), gated)
 
 
+def hold_dense(matrix: Tensor, *, native: bool) -> LinearWeight:
+    """Return the weight ``matrix`` ``[out_features, in_features]``, packed if it is for native kernels."""
+    return NativeDenseWeight(cpu.pack(matrix)) if native else DenseWeight(matrix)
+
+
 class _NativeWeight(LookupWeight):
     """A packed weight and the kernels that take it. Products can be written to where they are wanted, ``out``."""
 
@@ -76,8 +81,8 @@ class NativeDenseWeight(_NativeWeight):
     def forward(self, x: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
         return cpu.linear(x, self.packed, bias, out=out)
 
-    def silu_and_mul(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        return cpu.linear_silu_and_mul(x, self.packed, bias)
+    def silu_and_mul(self, x: Tensor, bias: Tensor | None = None, added: Tensor | None = None) -> Tensor:
+        return cpu.linear_silu_and_mul(x, self.packed, bias, added=added)
 
     def lookup(self, token_ids: Tensor, dtype: torch.dtype) -> Tensor:
         return cpu.embedding(token_ids, self.packed).to(dtype)
@@ -107,8 +112,8 @@ class NativeInt8Weight(_NativeWeight):
     def forward(self, x: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
         return cpu.int8_linear(x, self.packed, bias, out=out)
 
-    def silu_and_mul(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        return cpu.int8_linear_silu_and_mul(x, self.packed, bias)
+    def silu_and_mul(self, x: Tensor, bias: Tensor | None = None, added: Tensor | None = None) -> Tensor:
+        return cpu.int8_linear_silu_and_mul(x, self.packed, bias, added=added)
 
     def lookup(self, token_ids: Tensor, dtype: torch.dtype) -> Tensor:
         return cpu.int8_embedding(token_ids, self.packed).to(dtype)
@@ -167,8 +172,8 @@ class NativeInt4Weight(_NativeGroupedWeight):
     def forward(self, x: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
         return cpu.int4_linear(x, self.packed, bias, out=out)
 
-    def silu_and_mul(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        return cpu.int4_linear_silu_and_mul(x, self.packed, bias)
+    def silu_and_mul(self, x: Tensor, bias: Tensor | None = None, added: Tensor | None = None) -> Tensor:
+        return cpu.int4_linear_silu_and_mul(x, self.packed, bias, added=added)
 
 
 class NativeInt8GroupsWeight(_NativeGroupedWeight):
@@ -184,8 +189,8 @@ class NativeInt8GroupsWeight(_NativeGroupedWeight):
     def forward(self, x: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
         return cpu.int8_groups_linear(x, self.packed, bias, out=out)
 
-    def silu_and_mul(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        return cpu.int8_groups_linear_silu_and_mul(x, self.packed, bias)
+    def silu_and_mul(self, x: Tensor, bias: Tensor | None = None, added: Tensor | None = None) -> Tensor:
+        return cpu.int8_groups_linear_silu_and_mul(x, self.packed, bias, added=added)
 
 
 class NativeMixedWeight(MixedWeight):

@@ -71,19 +71,23 @@ inline F32 with_bias(const LinearOutput& out, F32 sums, int64_t column, int n) {
     return out.bias ? sums + load_lanes(out.bias + column, n) : sums;
 }
 
-inline void store_result(const LinearOutput& out, int64_t row, int64_t column, F32 result, int n) {
-    if (out.residual) result = result + load_lanes(out.residual + row * out.residual_stride + column, n);
-    store_lanes(out.y + row * out.y_stride + column, result, n);
+inline F32 with_residual(const LinearOutput& out, F32 result, int64_t row, int64_t column, int n) {
+    return out.residual ? result + load_lanes(out.residual + row * out.residual_stride + column, n) : result;
 }
 
-// Finish one row of the strip whose first column in the panel is `lane`: bias, gate, residual, store.
+inline void store_result(const LinearOutput& out, int64_t row, int64_t column, F32 result, int n) {
+    store_lanes(out.y + row * out.y_stride + column, with_residual(out, result, row, column, n), n);
+}
+
+// Finish one row of the strip whose first column in the panel is `lane`: bias, residual, gate, store.
 inline void finish(const LinearOutput& out, const Panels& panels, int64_t row, int64_t panel, int64_t lane, F32 low,
                    F32 high) {
     if (panels.gated) {
         const int64_t size = panels.out_features / 2, column = panel * kHalfPanel + lane;
         const int n = lanes_before(size, column);
-        const F32 gate = with_bias(out, low, column, n), up = with_bias(out, high, size + column, n);
-        store_result(out, row, column, silu(gate) * up, n);
+        const F32 gate = with_residual(out, with_bias(out, low, column, n), row, column, n);
+        const F32 up = with_residual(out, with_bias(out, high, size + column, n), row, size + column, n);
+        store_lanes(out.y + row * out.y_stride + column, silu(gate) * up, n);
     } else {
         const int64_t column = panel * kPanelColumns + lane, second = column + kHalfPanel;
         const int n = lanes_before(panels.out_features, column), m = lanes_before(panels.out_features, second);
