@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gguf import GGMLQuantizationType
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo import LLM, SamplingParams
 from octavo.kernels import cpu
 from tests.checkpoints import make_checkpoint
+from tests.gguf_files import make_gguf
+from tests.models.quantization.packed_checkpoints import make_packed_checkpoint
 
 pytestmark = pytest.mark.skipif(not cpu.has_native(), reason="torch's own products depend on the batch")
 
@@ -55,6 +58,19 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 def unusual_checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     family, fields = FAMILIES[request.param]
     return make_checkpoint(tmp_path_factory.mktemp("determinism") / family, family, tokenizer=True, **fields)
+
+
+@pytest.fixture(scope="module", params=["gptq", "awq", "gguf"])
+def stored_checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint whose matrices are quantised already: with an order of inputs, with zero points, with offsets."""
+    directory = tmp_path_factory.mktemp("determinism")
+    if request.param == "gguf":
+        dense = make_checkpoint(directory / "dense", "llama", tokenizer=True)
+        return make_gguf(directory / "model.gguf", dense, kind=GGMLQuantizationType.Q5_1)
+    quantization = {"quant_method": request.param, "bits": 4, "group_size": 32}
+    quantization |= {"desc_act": True} if request.param == "gptq" else {"zero_point": True, "version": "gemm"}
+    make_packed_checkpoint(directory / "packed", directory / "dense", "llama", quantization)
+    return directory / "packed"
 
 
 def engine(checkpoint: Path, name: str, **settings: Any) -> LLM:
@@ -110,6 +126,14 @@ def test_the_same_bits_in_any_company(checkpoint: Path, name: str, params: Sampl
 def test_the_same_bits_in_any_company_with_layers_of_every_family(unusual_checkpoint: Path, **company: Any) -> None:
     assert answer_in_company(unusual_checkpoint, "float32", RANDOM, **company) == answer_alone(
         unusual_checkpoint, "float32", False
+    )
+
+
+@settings(max_examples=3)
+@given(**COMPANY)
+def test_the_same_bits_in_any_company_with_weights_as_stored(stored_checkpoint: Path, **company: Any) -> None:
+    assert answer_in_company(stored_checkpoint, "float32", RANDOM, **company) == answer_alone(
+        stored_checkpoint, "float32", False
     )
 
 
