@@ -19,7 +19,7 @@ PROOFS = sorted(code for code in CODE if "::" in code and code != "file::test")
 
 
 @functools.cache
-def tests_of(file: str) -> set[str]:
+def names_in(file: str) -> set[str]:
     tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
 
@@ -27,7 +27,7 @@ def tests_of(file: str) -> set[str]:
 @pytest.mark.parametrize("proof", PROOFS)
 def test_the_test_that_shows_a_feature_exists(proof: str) -> None:
     file, _, name = proof.partition("::")
-    assert name in tests_of(file)
+    assert name in names_in(file)
 
 
 def test_every_row_has_a_proof() -> None:
