@@ -43,7 +43,7 @@ def test_verbose_version_says_which_native_kernels_there_are(octavo):
     lines = octavo("--version", "--verbose").out.splitlines()
     assert lines == octavo("--verbose", "--version").out.splitlines()
     assert lines[0] == f"octavo {__version__}"
-    assert [line.partition(" ")[0] for line in lines[1:]] == ["python", "torch", "native"]
+    assert [line.partition(" ")[0] for line in lines[1:]] == ["python", "torch", "native", "batch-invariant"]
     assert native_status().active_isa in lines[3] or native_status().missing_because in lines[3]
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from octavo.config import EngineConfig, ServerConfig
 from octavo.config.sources import load_config, make_engine_config
 from octavo.errors import ConfigError
+from octavo.kernels.cpu.loading import ISA_VARIABLE
 
 
 def load(
@@ -131,6 +132,15 @@ def test_variables_of_kubernetes_service_links_are_not_ours():
         "OCTAVO_PORT_80_TCP_ADDR": "10.0.0.1",
     }
     assert load(environ=links) == ServerConfig()
+
+
+def test_the_instruction_set_is_no_setting():
+    assert load(environ={ISA_VARIABLE: "avx2"}) == ServerConfig()
+
+
+def test_the_variable_of_vllm_asks_for_batch_invariance():
+    assert load(environ={"VLLM_BATCH_INVARIANT": "1"}).batch_invariant is True
+    assert load().batch_invariant is None
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,15 @@ def build_details() -> str:
     status = native_status()
     if status.missing_because is None:
         native = f"{status.active_isa} (this machine: {', '.join(status.available_isas)})"
+        invariance = "yes on the CPU, no on a GPU"
     else:
         native = f"none, torch computes instead: {status.missing_because}"
+        invariance = "no"
     return "\n".join(
-        [f"python {platform.python_version()}", f"torch {metadata.version('torch')}", f"native CPU kernels {native}"]
+        [
+            f"python {platform.python_version()}",
+            f"torch {metadata.version('torch')}",
+            f"native CPU kernels {native}",
+            f"batch-invariant {invariance}",
+        ]
     )

@@ -70,6 +70,11 @@ class EngineConfig(BaseModel):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="'auto' takes CUDA if there is a GPU.")
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of everything random in the engine.")
+    batch_invariant: bool | None = Field(
+        None,
+        description="Start only if a request's tokens and log-probabilities cannot depend on what shares its batch. "
+        "That is so with native CPU kernels, at no cost and whatever this says; elsewhere true is refused.",
+    )
 
     max_model_len: Count | None = Field(
         None, description="Longest prompt plus output, in tokens; by default what the model was made for."

@@ -24,7 +24,12 @@ ConfigT = TypeVar("ConfigT", bound=EngineConfig)
 
 _PREFIX = "OCTAVO_"
 # Variables of vLLM for what is a setting here.
-_VLLM_VARIABLES = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "enable_runtime_lora_updating"}
+_VLLM_VARIABLES = {
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "enable_runtime_lora_updating",
+    "VLLM_BATCH_INVARIANT": "batch_invariant",
+}
+# Not settings: the native kernels read these themselves.
+_OF_KERNELS = frozenset({"OCTAVO_CPU_ISA"})
 # Kubernetes tells every container about a service named "octavo" in variables of these names.
 _SERVICE_LINK = re.compile(r"OCTAVO_(SERVICE_(HOST|PORT).*|PORT_\d+_(TCP|UDP)(_.*)?)")
 
@@ -164,7 +169,8 @@ def _from_environment(environ: Mapping[str, str], problems: list[str]) -> Iterat
         if environ.get(variable):
             yield name, Given(environ[variable], f"variable {variable}")
     for variable, text in sorted(environ.items()):
-        if not variable.startswith(_PREFIX) or not text or _is_service_link(variable, text):
+        is_ours = variable.startswith(_PREFIX) and variable not in _OF_KERNELS
+        if not is_ours or not text or _is_service_link(variable, text):
             continue
         if variable not in settings:
             name = variable.removeprefix(_PREFIX).lower()

@@ -7,6 +7,7 @@ import torch
 from octavo.config.schema import ServerConfig
 from octavo.doctor.findings import Findings
 from octavo.engine import memory
+from octavo.engine.batch_invariance import is_batch_invariant
 from octavo.engine.builder import choose_device, choose_dtype, choose_kv_cache_dtype, kv_cache_bytes_per_token
 from octavo.errors import ConfigError
 from octavo.models.config import ModelConfig
@@ -27,6 +28,8 @@ def check_memory(config: ServerConfig, kind: ModelKind, findings: Findings) -> N
     except ConfigError as error:
         findings.error("device", str(error))
         return
+    with findings.catching("batch_invariant"):
+        is_batch_invariant(config, device)
     model_config = kind.config
     dtype = choose_dtype(config.dtype, model_config.dtype, device)
     try:

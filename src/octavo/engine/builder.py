@@ -11,6 +11,7 @@ import torch
 
 from octavo.config.sizes import format_bytes
 from octavo.engine import memory
+from octavo.engine.batch_invariance import is_batch_invariant, log_batch_invariance
 from octavo.engine.core import EngineCore
 from octavo.engine.kv_cache import KVCacheManager
 from octavo.engine.lora.adapters import Adapters
@@ -63,14 +64,16 @@ def build_engine(
         adapters: LoRA adapters to load before what is left of the memory is divided.
 
     Raises:
-        ConfigError: the device is missing, the checkpoint is quantised in another way than asked for, or the model or
-            one sequence does not fit in memory.
+        ConfigError: the device is missing, the checkpoint is quantised in another way than asked for, batch invariance
+            cannot be promised, or the model or one sequence does not fit in memory.
         ModelError: the checkpoint is broken or not supported.
     """
     device = choose_device(config.device)
     dtype = choose_dtype(config.dtype, model_config.dtype, device)
     if device.type == "cpu":
         prepare_cpu(config.cpu_threads)
+    batch_invariant = is_batch_invariant(config, device)
+    log_batch_invariance(batch_invariant)
     formats = choose_formats(config.quantization, model_config.quantization)
     num_weight_bytes = weight_bytes(model_config, dtype=dtype, formats=formats)
     memory.check_weights_fit(num_weight_bytes, free_memory(device), device.type)
@@ -146,6 +149,7 @@ def build_engine(
         dtype=_name(dtype),
         kv_cache_dtype=_name(kv_cache_dtype),
         quantization=formats.method,
+        batch_invariant=batch_invariant,
         failed_adapters=failed,
     )
     grammars = GrammarCompiler(lambda: grammar_vocabulary(read_tokenizer(config, directory), model_config.vocab_size))

@@ -188,6 +188,7 @@ class EngineReady(msgspec.Struct, tag="ready", omit_defaults=True):
 
     Attributes:
         quantization: int8, int4, gptq or awq; None if no weight is quantised.
+        batch_invariant: whether what a request gets depends on that request alone, bit for bit.
         failed_adapters: why LoRA adapters of the launch could not be loaded, by number.
     """
 
@@ -198,6 +199,7 @@ class EngineReady(msgspec.Struct, tag="ready", omit_defaults=True):
     dtype: str
     kv_cache_dtype: str
     quantization: str | None = None
+    batch_invariant: bool = False
     load_seconds: float = 0.0
     failed_adapters: dict[int, str] = {}
 

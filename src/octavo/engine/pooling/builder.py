@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from octavo.config.sizes import format_bytes
 from octavo.engine import memory
+from octavo.engine.batch_invariance import is_batch_invariant, log_batch_invariance
 from octavo.engine.builder import choose_device, choose_dtype, free_memory, prepare_cpu
 from octavo.engine.messages import EngineReady
 from octavo.engine.pooling.core import PoolingCore
@@ -45,16 +48,22 @@ def build_pooling_engine(
     """Load a model and make everything around it.
 
     Raises:
-        ConfigError: the device is missing, or the model does not fit in memory.
+        ConfigError: the device is missing, batch invariance cannot be promised, or the model does not fit in memory.
         ModelError: the checkpoint is broken or not supported.
     """
     device = choose_device(config.device)
     dtype = choose_dtype(config.dtype, model_config.dtype, device)
     if device.type == "cpu":
         prepare_cpu(config.cpu_threads)
+    batch_invariant = is_batch_invariant(config, device)
+    log_batch_invariance(batch_invariant)
     formats = choose_formats(config.quantization, model_config.quantization)
     num_weight_bytes = pooling_weight_bytes(model_config, dtype=dtype, formats=formats)
     memory.check_weights_fit(num_weight_bytes, free_memory(device), device.type)
+    is_native = device.type == "cpu" and has_native()
+    if is_native:
+        # As for models that generate: torch's threads would spin on the cores that the kernels' own threads need.
+        torch.set_num_threads(1)
     model = load_pooling_model(
         directory,
         model_config,
@@ -63,7 +72,7 @@ def build_pooling_engine(
         load_format=config.load_format,
         seed=config.seed,
         formats=formats,
-        native=device.type == "cpu" and has_native(),
+        native=is_native,
     )
     num_step_tokens = config.step_tokens(device.type)
     runner = (
@@ -96,5 +105,6 @@ def build_pooling_engine(
         dtype=str(dtype).removeprefix("torch."),
         kv_cache_dtype=str(dtype).removeprefix("torch."),
         quantization=formats.method,
+        batch_invariant=batch_invariant,
     )
     return BuiltPoolingEngine(core, ready)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from octavo.models.config import ModelConfig
 from octavo.models.layers.attention import SelfAttention
 from octavo.models.layers.decoder import CausalLM, DecoderLayer
+from octavo.models.layers.elementwise import in_whole_vectors
 from octavo.models.layers.linear import Linear, MergedLinear
 from octavo.models.layers.mixture import MixtureOfExperts
 from octavo.models.layers.parameters import CheckpointTensor, Placement
@@ -34,7 +35,7 @@ class ClampedExpert(nn.Module):
         """``[num_tokens, hidden_size]`` to the same."""
         gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
         gate, up = gate.clamp(max=_LIMIT), up.clamp(-_LIMIT, _LIMIT)
-        output: Tensor = self.down_proj((up + 1) * gate * torch.sigmoid(_ALPHA * gate))
+        output: Tensor = self.down_proj((up + 1) * gate * in_whole_vectors(torch.sigmoid, _ALPHA * gate))
         return output
 
 

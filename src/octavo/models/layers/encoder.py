@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from octavo import kernels
 from octavo.models.encoder_config import EncoderConfig
+from octavo.models.layers.elementwise import in_whole_vectors
 from octavo.models.layers.embedding import Embedding
 from octavo.models.layers.layer_norm import LayerNorm
 from octavo.models.layers.linear import Linear, MergedLinear
@@ -87,7 +88,7 @@ class EncoderLayer(nn.Module):
         """``[num_tokens, hidden_size]`` to the same."""
         attended = kernels.varlen_attention(self.qkv(hidden), batch.groups, self.head_dim)
         hidden = self.attention_norm(self.output(attended).add_(hidden))
-        output: Tensor = self.output_norm(self.down(self.activation(self.up(hidden))).add_(hidden))
+        output: Tensor = self.output_norm(self.down(in_whole_vectors(self.activation, self.up(hidden))).add_(hidden))
         return output
 
     def checkpoint_tensors(self, name: str) -> Iterator[CheckpointTensor]:

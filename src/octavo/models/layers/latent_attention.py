@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from octavo import kernels
 from octavo.kernels.reference import apply_rotary, write_kv
 from octavo.models.config import ModelConfig
 from octavo.models.forward_context import ForwardContext, LayerKVCache
+from octavo.models.layers.head_linear import HeadLinear
 from octavo.models.layers.linear import Linear
 from octavo.models.layers.parameters import CheckpointTensor, Placement
 from octavo.models.layers.rms_norm import RMSNorm
@@ -45,9 +47,12 @@ class LatentAttention(nn.Module):
             self.hidden_size, sizes.latent_size + sizes.rotated_size, bias=bias, placement=placement
         )
         self.kv_norm = RMSNorm(sizes.latent_size, _LATENT_NORM_EPS, placement)
-        self.key_up = placement.parameter(self.num_heads, sizes.unrotated_size, sizes.latent_size)
-        self.value_up = placement.parameter(self.num_heads, sizes.value_size, sizes.latent_size)
-        self.up_format = placement.linear_format if isinstance(placement.linear_format, PackedFormat) else Dense()
+        is_packed = isinstance(placement.linear_format, PackedFormat)
+        self.up_format = placement.linear_format if is_packed else Dense()
+        # What was packed is not rounded a second time.
+        up = replace(placement, matrix_dtype=placement.dtype) if is_packed else placement
+        self.key_up = HeadLinear(self.num_heads, sizes.unrotated_size, sizes.latent_size, up)
+        self.value_up = HeadLinear(self.num_heads, sizes.latent_size, sizes.value_size, up)
         self.o_proj = Linear(self.num_heads * sizes.value_size, self.hidden_size, bias=bias, placement=placement)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, kv_cache: LayerKVCache, context: ForwardContext) -> Tensor:
@@ -60,9 +65,8 @@ class LatentAttention(nn.Module):
         rotated, key = apply_rotary(self._paired(rotated), self._paired(key.unsqueeze(1)), cos, sin)
         key = torch.cat((key, latent.unsqueeze(1)), dim=-1)
         write_kv(key, key, kv_cache.key, kv_cache.key, context.slots)
-        in_latent_space = (unrotated.transpose(0, 1) @ self.key_up).transpose(0, 1)
         attended = kernels.paged_attention(
-            torch.cat((rotated, in_latent_space), dim=-1),
+            torch.cat((rotated, self.key_up(unrotated)), dim=-1),
             kv_cache.key,
             kv_cache.key,
             context.block_tables,
@@ -72,8 +76,7 @@ class LatentAttention(nn.Module):
             context.seq_lens_host,
             self.scale,
         )
-        latents = attended[..., sizes.rotated_size :].transpose(0, 1)
-        values = (latents @ self.value_up.transpose(1, 2)).transpose(0, 1)
+        values: Tensor = self.value_up(attended[..., sizes.rotated_size :])
         output: Tensor = self.o_proj(values.flatten(1))
         return output
 
@@ -112,5 +115,5 @@ class LatentAttention(nn.Module):
 
     def _take_up(self, weight: LinearWeight) -> None:
         by_head = weight.dequantize().view(self.num_heads, -1, self.sizes.latent_size)
-        self.key_up.copy_(by_head[:, : self.sizes.unrotated_size])
-        self.value_up.copy_(by_head[:, self.sizes.unrotated_size :])
+        self.key_up.take(by_head[:, : self.sizes.unrotated_size].transpose(1, 2))
+        self.value_up.take(by_head[:, self.sizes.unrotated_size :])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from octavo.models.config import ModelConfig
+from octavo.models.layers.elementwise import in_whole_vectors
 from octavo.models.layers.linear import Linear
 from octavo.models.layers.mlp import GatedMLP
 from octavo.models.layers.parameters import CheckpointTensor, Placement
@@ -44,7 +45,7 @@ class Router(nn.Module):
         if mixture.scoring == "softmax_of_chosen":
             values, experts = logits.topk(mixture.num_experts_per_tok)
             return values.softmax(-1), experts
-        scores = logits.sigmoid() if mixture.scoring == "sigmoid" else logits.softmax(-1)
+        scores = in_whole_vectors(torch.sigmoid, logits) if mixture.scoring == "sigmoid" else logits.softmax(-1)
         ranks = scores if self.choice_bias is None else scores + self.choice_bias
         if mixture.num_groups > 1:
             ranks = self._within_best_groups(ranks)

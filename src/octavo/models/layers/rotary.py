@@ -73,8 +73,16 @@ class RotaryEmbedding(nn.Module):
         """
         trained, factor = self.rope.original_max_position_embeddings, self.rope.factor
         stretch = factor * lengths.clamp(min=trained) / trained - (factor - 1)
-        bases = self.rope.theta * stretch ** (self.rotary_dim / (self.rotary_dim - 2))
-        return 1.0 / bases.unsqueeze(1) ** self.exponents
+        bases = self.rope.theta * _power(stretch, self.rotary_dim / (self.rotary_dim - 2))
+        return 1.0 / _power(bases.unsqueeze(1), self.exponents)
+
+
+def _power(base: Tensor, exponent: Tensor | float) -> Tensor:
+    """Return ``base ** exponent`` in float32 by logarithms in float64.
+
+    Their bits are the same wherever an element lies, which is not so of torch's own powers.
+    """
+    return (base.double().log() * exponent).exp().float()
 
 
 def _exponents(head_dim: int) -> Tensor:
