@@ -67,6 +67,9 @@ def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfi
     if is_native:
         # What is left to torch is small, and its threads would spin on the cores that the kernels' own threads need.
         torch.set_num_threads(1)
+    rounds_activations = is_native and wants_rounded_activations(config.dtype)
+    if rounds_activations:
+        logger.info("activations: rounded to bfloat16 for products with bfloat16 matrices")
     model = load_model(
         directory,
         model_config,
@@ -76,6 +79,7 @@ def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfi
         seed=config.seed,
         formats=formats,
         native=is_native,
+        rounds_activations=rounds_activations,
     )
     draft_model = load_draft_model(
         config,
@@ -84,6 +88,7 @@ def build_engine(config: EngineConfig, directory: Path, model_config: ModelConfi
         dtype=dtype,
         device=device,
         native=is_native,
+        rounds_activations=rounds_activations,
         free_bytes=free_memory(device),
     )
     kv_cache_dtype = choose_kv_cache_dtype(config.kv_cache_dtype, dtype, model_config)
@@ -157,6 +162,15 @@ def choose_dtype(name: str, checkpoint_dtype: str, device: torch.device) -> torc
     if name == "auto":
         name = "float32" if device.type == "cpu" and not has_native() else checkpoint_dtype
     return _DTYPES[name]
+
+
+def wants_rounded_activations(name: str) -> bool:
+    """Return whether a ``dtype`` setting lets native kernels round what they multiply with bfloat16 matrices.
+
+    bfloat16 that is asked for by name means what it means on a GPU, for matrix products; everything else stays float32.
+    ``auto`` is exact.
+    """
+    return name == "bfloat16"
 
 
 def choose_kv_cache_dtype(name: str, dtype: torch.dtype, config: ModelConfig) -> torch.dtype:

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 
 from octavo.config.sizes import format_bytes
 from octavo.engine import memory
-from octavo.engine.builder import choose_device, choose_dtype, free_memory, prepare_cpu
+from octavo.engine.builder import (
+    choose_device,
+    choose_dtype,
+    free_memory,
+    prepare_cpu,
+    wants_rounded_activations,
+)
 from octavo.engine.messages import EngineReady
 from octavo.engine.pooling.core import PoolingCore
 from octavo.engine.pooling.runner import DecoderRunner, EncoderRunner
@@ -55,6 +61,7 @@ def build_pooling_engine(
     formats = choose_formats(config.quantization, model_config.quantization)
     num_weight_bytes = pooling_weight_bytes(model_config, dtype=dtype, formats=formats)
     memory.check_weights_fit(num_weight_bytes, free_memory(device), device.type)
+    is_native = device.type == "cpu" and has_native()
     model = load_pooling_model(
         directory,
         model_config,
@@ -63,7 +70,8 @@ def build_pooling_engine(
         load_format=config.load_format,
         seed=config.seed,
         formats=formats,
-        native=device.type == "cpu" and has_native(),
+        native=is_native,
+        rounds_activations=is_native and wants_rounded_activations(config.dtype),
     )
     runner = (
         EncoderRunner(model, pooling, device)

@@ -84,9 +84,7 @@ class PackedWeight:
 def pack(weight: Tensor, *, gated: bool = False, rounds_activations: bool = False) -> PackedWeight:
     """Return a packed copy of ``weight`` ``[out_features, in_features]``."""
     out_features, in_features = weight.shape
-    packed = PackedWeight(
-        out_features, in_features, weight.dtype, gated=gated, rounds_activations=rounds_activations
-    )
+    packed = PackedWeight(out_features, in_features, weight.dtype, gated=gated, rounds_activations=rounds_activations)
     packed.fill(0, weight)
     return packed
 
