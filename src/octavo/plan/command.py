@@ -31,7 +31,7 @@ def not_supported(deployment: Deployment, found: Fit) -> tuple[str, ...]:
 
 def _settings(deployment: Deployment, found: Fit) -> dict[str, object]:
     """Return the settings of the engine that the plan assumes."""
-    is_automatic = deployment.dtype == deployment.shape.dtype
+    is_automatic = deployment.dtype == deployment.shape.dtype and not deployment.rounds_activations
     is_longest = found.max_model_len == deployment.shape.max_model_len
     return {
         "dtype": "auto" if is_automatic else deployment.dtype,
