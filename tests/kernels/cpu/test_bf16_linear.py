@@ -1,4 +1,4 @@
-"""Linear layers that round activations to bfloat16, against torch in float64, for every instruction set of this machine."""
+"""Linear layers that round activations to bfloat16, against torch in float64, for every instruction set."""
 
 from __future__ import annotations
 
