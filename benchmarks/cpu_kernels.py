@@ -1,7 +1,8 @@
 """The native CPU kernels beside torch and the machine's limits: Qwen3-0.6B's linear layers, and the thread pool.
 
 For int8 and int4 weights the limit of computing is that of products of int8 numbers, and the activations are rounded
-within the measured time; torch has float32 and bfloat16 weights there.
+within the measured time; torch has float32 and bfloat16 weights there. The same holds for bfloat16 weights with rounded
+activations (``bfloat16_rounded``) and the limit of bfloat16 products.
 
 All candidates take turns, round by round, and the best time of each counts: a busy moment hits all of them alike.
 Weights are read from memory, not from a cache: few rows go over many copies of a weight in turn. torch's OpenMP threads
@@ -22,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.environment import describe_environment, describe_torch
-from benchmarks.machine_limits import MachineLimits, measure_limits
+from benchmarks.machine_limits import MachineLimits, measure_bf16_gflops, measure_int8_gops, measure_limits
 from benchmarks.report import add_output_options, markdown_table, output_path, progress, write_json
 from octavo.kernels import cpu
 
@@ -33,6 +34,7 @@ GOAL_REGION_US = 3.0
 _CPU = torch.device("cpu")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _INTEGER_FORMATS = ("int8", "int4", "int8_groups")
+_ROUNDED = "bfloat16_rounded"
 _PROBE_STEPS = 1_000_000
 # More than the last-level cache holds.
 _COPIES_BYTES = 200 * 2**20
@@ -87,6 +89,8 @@ class Case:
 
 def pack_weight(wide: Tensor, name: str, group_size: int, *, gated: bool) -> PackedLayer:
     """Pack a matrix in a format; how well it is rounded does not matter here."""
+    if name == _ROUNDED:
+        return cpu.pack(wide.bfloat16(), gated=gated, rounds_activations=True)
     if name not in _INTEGER_FORMATS:
         return cpu.pack(wide.to(_DTYPES[name]), gated=gated)
     if name == "int8":
@@ -136,13 +140,13 @@ def run_layer(
 
 
 def measure_format_limits(name: str) -> MachineLimits:
-    """Measure reading, and computing with the numbers of a format: float32, or int8 with all operands in registers."""
+    """Measure reading, and computing with a format's numbers: float32, or others with all operands in registers."""
     limits = measure_limits(_CPU, torch.float32, buffer_bytes=2**28, matrix_size=1024)
-    if name not in _INTEGER_FORMATS:
-        return limits
-    started = time.perf_counter()
-    operations = cpu.load_native().multiply_int8(_PROBE_STEPS)
-    return MachineLimits(limits.read_gb_per_s, operations / (time.perf_counter() - started) / 1e9)
+    if name in _INTEGER_FORMATS:
+        return MachineLimits(limits.read_gb_per_s, measure_int8_gops(_PROBE_STEPS))
+    if name == _ROUNDED:
+        return MachineLimits(limits.read_gb_per_s, measure_bf16_gflops(_PROBE_STEPS))
+    return limits
 
 
 def run_octavo(layer: Layer, x: Tensor, weight: PackedLayer) -> Tensor:
@@ -232,7 +236,7 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cpu_kernels", description=__doc__)
     parser.add_argument(
-        "--dtype", choices=(*_DTYPES, *_INTEGER_FORMATS), default="bfloat16", help="type of the weights"
+        "--dtype", choices=(*_DTYPES, _ROUNDED, *_INTEGER_FORMATS), default="bfloat16", help="type of the weights"
     )
     parser.add_argument(
         "--group-size", type=int, choices=(32, 64, 128), default=64, help="of int4 and int8_groups weights"
@@ -278,6 +282,8 @@ def main() -> None:
     computes = (
         f"computes {limits.matmul_gflops:.0f} GOP/s of int8 products in registers"
         if args.dtype in _INTEGER_FORMATS
+        else f"computes {limits.matmul_gflops:.0f} GFLOP/s of bfloat16 products in registers"
+        if args.dtype == _ROUNDED
         else f"multiplies float32 matrices with {limits.matmul_gflops:.0f} GFLOP/s (torch)"
     )
     print(

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 import torch
 
+from octavo.kernels import cpu
+
 _REPETITIONS = 7
+_PROBE_STEPS = 20_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,22 @@ def measure_limits(
         read_gb_per_s=_measure_reading(device, dtype, buffer_bytes),
         matmul_gflops=_measure_matmul(device, dtype, matrix_size),
     )
+
+
+def measure_int8_gops(num_steps: int = _PROBE_STEPS) -> float:
+    """Return 10^9 operations a second of int8 products on the native kernels' threads, all operands in registers."""
+    return _measure_products(cpu.load_native().multiply_int8, num_steps)
+
+
+def measure_bf16_gflops(num_steps: int = _PROBE_STEPS) -> float:
+    """Return the same of bfloat16 products with sums in float32."""
+    return _measure_products(cpu.load_native().multiply_bf16, num_steps)
+
+
+def _measure_products(multiply: Callable[[int], int], num_steps: int) -> float:
+    started = time.perf_counter()
+    num_operations = multiply(num_steps)
+    return num_operations / (time.perf_counter() - started) / 1e9
 
 
 def _measure_reading(device: torch.device, dtype: torch.dtype, buffer_bytes: int) -> float:

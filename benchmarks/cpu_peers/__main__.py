@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -26,7 +25,7 @@ from benchmarks.cpu_peers.plots import draw
 from benchmarks.cpu_peers.tables import render
 from benchmarks.cpu_peers.variants import PACKAGES, Variant, choose_variants, find_python
 from benchmarks.environment import describe_environment
-from benchmarks.machine_limits import measure_limits
+from benchmarks.machine_limits import measure_bf16_gflops, measure_int8_gops, measure_limits
 from benchmarks.report import add_output_options, output_path, progress, write_json
 from benchmarks.shapes import QUICK, QWEN3_0_6B, SMOLLM2_135M
 from octavo.kernels import cpu
@@ -56,6 +55,7 @@ def main() -> None:
 def _measure(args: argparse.Namespace, key: str, record: dict[str, Any], path: Path | None) -> None:
     """Measure the cases, add each to the record and write it."""
     torch.set_num_threads(args.threads)
+    cpu.load_native().set_num_threads(args.threads)
     environment = describe_environment()
     paths = make_checkpoints(args.cache, key, _SHAPES[key])
     pythons = _find_pythons(args.variants, args.peer_python, args.cache)
@@ -109,9 +109,11 @@ def _measure_limits(quick: bool) -> dict[str, float]:
     limits = measure_limits(
         torch.device("cpu"), torch.float32, buffer_bytes=2**26 if quick else 2**29, matrix_size=512 if quick else 2048
     )
-    started = time.perf_counter()
-    operations = cpu.load_native().multiply_int8(_PROBE_STEPS // (100 if quick else 1))
-    return asdict(limits) | {"int8_gops": operations / (time.perf_counter() - started) / 1e9}
+    num_steps = _PROBE_STEPS // (100 if quick else 1)
+    return asdict(limits) | {
+        "int8_gops": measure_int8_gops(num_steps),
+        "bf16_gflops": measure_bf16_gflops(num_steps),
+    }
 
 
 def _read(path: Path | None) -> dict[str, Any]:

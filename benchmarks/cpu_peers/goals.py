@@ -54,7 +54,7 @@ def share_of_limit(
     if case.name.startswith("decode"):
         return figures["gb_per_s"] / limits["read_gb_per_s"]
     if case.name == "prefill":
-        return figures["gflops"] / limits["matmul_gflops" if variant.bits >= 16 else "int8_gops"]
+        return figures["gflops"] / limits[variant.product] if variant.product in limits else None
     return None
 
 

@@ -55,7 +55,9 @@ def _row(
 ) -> list[str]:
     figures = median_figures(measured[variant.name]["rounds"])
     share = share_of_limit(case, variant, figures, limits)
-    cells = [variant.name, *(_number(figures[key]) for key in columns), *([] if share is None else [f"{share:.0%}"])]
+    cells = [variant.name, *(_number(figures[key]) for key in columns)]
+    if case.call == "generate":
+        cells.append("" if share is None else f"{share:.0%}")
     if not is_ours(variant.name):
         return [*cells, "", "", "", ""]
     verdict = judge(case, variant, measured, limits)
@@ -65,9 +67,10 @@ def _row(
 
 def _ceilings(name: str, run: Mapping[str, Any]) -> str:
     limits = run["limits"]
+    bfloat16 = f"bfloat16 with {limits['bf16_gflops']:.0f} GFLOP/s " if "bf16_gflops" in limits else ""
     return (
         f"The machine in run {name}: reads {limits['read_gb_per_s']:.1f} GB/s, multiplies float32 with "
-        f"{limits['matmul_gflops']:.0f} GFLOP/s and int8 with {limits['int8_gops']:.0f} GOP/s."
+        f"{limits['matmul_gflops']:.0f} GFLOP/s, {bfloat16}and int8 with {limits['int8_gops']:.0f} GOP/s."
     )
 
 

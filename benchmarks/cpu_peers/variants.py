@@ -21,8 +21,17 @@ PACKAGES = {
 }
 """What each engine's environment needs; without packages it is the one that runs the benchmark."""
 _BUILD_OPTIONS = {"CMAKE_ARGS": "-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF", "FORCE_CMAKE": "1"}
-_BITS_OF = {"f32": 32, "bf16": 16, "f16": 16, "int8": 8, "q8_0": 8, "int4": 4, "q4_0": 4}
-_BYTES_OF = {"f32": 4.0, "bf16": 2.0, "f16": 2.0, "int8": 1.0, "q8_0": 34 / 32, "int4": 0.5 + 2 / 128, "q4_0": 18 / 32}
+_BITS_OF = {"f32": 32, "bf16": 16, "bf16 exact": 16, "f16": 16, "int8": 8, "q8_0": 8, "int4": 4, "q4_0": 4}
+_BYTES_OF = {
+    "f32": 4.0,
+    "bf16": 2.0,
+    "bf16 exact": 2.0,
+    "f16": 2.0,
+    "int8": 1.0,
+    "q8_0": 34 / 32,
+    "int4": 0.5 + 2 / 128,
+    "q4_0": 18 / 32,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +40,7 @@ class Variant:
 
     Attributes:
         engine: a key of ``PACKAGES``.
-        weights: the format, as the engine calls it.
+        weights: the format, as the engine calls it; exact are activations that are not rounded to bfloat16.
         worker: module of ``benchmarks.cpu_peers.workers``.
         file: which checkpoint it reads, a key of what ``make_checkpoints`` returns.
         options: further arguments of the worker's class.
@@ -58,6 +67,13 @@ class Variant:
         return _BITS_OF[self.weights]
 
     @property
+    def product(self) -> str:
+        """The limit of the machine that its products have. OpenVINO rounds activations to bfloat16, as bf16 does."""
+        if self.bits < 16:
+            return "int8_gops"
+        return "bf16_gflops" if self.weights == "bf16" or self.engine == "openvino" else "matmul_gflops"
+
+    @property
     def bytes_per_weight(self) -> float:
         """Bytes of a weight as stored, with its part of a scale."""
         return _BYTES_OF[self.weights]
@@ -73,6 +89,7 @@ def _transformers(weights: str, dtype: str) -> Variant:
 
 VARIANTS = (
     _octavo("bf16", "hf", "--dtype", "bfloat16", dtype="bfloat16"),
+    _octavo("bf16 exact", "hf"),
     _octavo("int8", "hf", "--quantization", "int8", quantization="int8"),
     _octavo("int4", "hf", "--quantization", "int4", quantization="int4"),
     _octavo("q8_0", "q8_0"),

@@ -64,6 +64,16 @@ def test_model_in_the_box_is_planned_for_this_machine(octavo, monkeypatch, tmp_p
     assert "octavo serve octavo-nano --device cpu" in ran.out
 
 
+def test_bfloat16_asked_for_by_name_is_told_from_auto_on_a_cpu(octavo, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    ran = octavo("plan", "--gpu", "cpu", "--dtype", "bfloat16")
+    assert ran.exit_code == 0
+    assert "bfloat16, activations rounded to bfloat16" in ran.out
+    assert "octavo serve octavo-nano --dtype bfloat16 --device cpu" in ran.out
+    assert "rounded" not in octavo("plan", "--gpu", "cpu").out
+    assert "rounded" not in octavo("plan", "--gpu", "H100", "--dtype", "bfloat16").out
+
+
 def test_what_does_not_fit_ends_with_1_and_says_what_to_change(octavo, tmp_path):
     path = tmp_path / "config.json"
     path.write_text(json.dumps(LLAMA_31_70B), encoding="utf-8")

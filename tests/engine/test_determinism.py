@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ pytestmark = pytest.mark.skipif(not cpu.has_native(), reason="torch's own produc
 PROMPT = [(7 * i + 3) % 300 + 5 for i in range(45)]
 FORMATS: dict[str, dict[str, Any]] = {
     "float32": {"dtype": "float32"},
-    "bfloat16": {"dtype": "bfloat16"},
+    "bfloat16": {},
+    "bfloat16, rounded activations": {"dtype": "bfloat16"},
     "int8": {"quantization": "int8", "kv_cache_dtype": "int8"},
     "int4": {"quantization": "int4"},
 }
@@ -51,7 +53,12 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 
 @pytest.fixture(scope="module", params=["llama", "qwen3"])
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_checkpoint(tmp_path_factory.mktemp("determinism") / request.param, request.param, tokenizer=True)
+    """Return a checkpoint that says that its weights are bfloat16."""
+    directory = tmp_path_factory.mktemp("determinism") / request.param
+    make_checkpoint(directory, request.param, tokenizer=True)
+    config = directory / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_bytes()) | {"dtype": "bfloat16"}))
+    return directory
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

@@ -77,6 +77,8 @@ def _head(plan: Plan) -> Iterator[Text]:
     if shape.num_active_parameters != shape.num_parameters:
         parameters += f", {shape.num_active_parameters:,} active"
     kind = wanted.dtype + (f", {wanted.quantization.name} weights" if wanted.quantization else "")
+    if wanted.rounds_activations:
+        kind += ", activations rounded to bfloat16"
     yield Text.assemble((wanted.model, "bold"), f"  {shape.model_type}, {parameters}, {kind}")
     if shape.is_part:
         yield Text("Only the language model is counted; this model has other parts.", "yellow")

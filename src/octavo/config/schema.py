@@ -59,7 +59,9 @@ class EngineConfig(BaseModel):
     )
     trust_remote_code: bool = Field(False, description="Not supported: code of a checkpoint is never run.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="Type of weights and activations; 'auto' is what suits the checkpoint and the device."
+        "auto",
+        description="Type of weights and activations; 'auto' is what suits the checkpoint and the device. On a CPU "
+        "bfloat16 rounds what is multiplied with a matrix; everything else is computed in float32.",
     )
     quantization: Literal["int8", "int4", "gptq", "awq", "gguf"] | None = Field(
         None,

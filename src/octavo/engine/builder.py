@@ -82,6 +82,9 @@ def build_engine(
     if is_native:
         # What is left to torch is small, and its threads would spin on the cores that the kernels' own threads need.
         torch.set_num_threads(1)
+    rounds_activations = is_native and wants_rounded_activations(config.dtype)
+    if rounds_activations:
+        logger.info("activations: rounded to bfloat16 for products with bfloat16 matrices")
     model = load_model(
         directory,
         model_config,
@@ -91,6 +94,7 @@ def build_engine(
         seed=config.seed,
         formats=formats,
         native=is_native,
+        rounds_activations=rounds_activations,
     )
     loaded, failed = _load_adapters(config, model, device, adapters) if config.enable_lora else (None, {})
     draft_model = load_draft_model(
@@ -100,6 +104,7 @@ def build_engine(
         dtype=dtype,
         device=device,
         native=is_native,
+        rounds_activations=rounds_activations,
         free_bytes=free_memory(device),
     )
     kv_cache_dtype = choose_kv_cache_dtype(config.kv_cache_dtype, dtype, model_config)
@@ -197,6 +202,15 @@ def choose_dtype(name: str, checkpoint_dtype: str, device: torch.device) -> torc
     if name == "auto":
         name = "float32" if device.type == "cpu" and not has_native() else checkpoint_dtype
     return _DTYPES[name]
+
+
+def wants_rounded_activations(name: str) -> bool:
+    """Return whether a ``dtype`` setting lets native kernels round what they multiply with bfloat16 matrices.
+
+    bfloat16 that is asked for by name means what it means on a GPU, for matrix products; everything else stays float32.
+    ``auto`` is exact.
+    """
+    return name == "bfloat16"
 
 
 def choose_kv_cache_dtype(name: str, dtype: torch.dtype, config: ModelConfig) -> torch.dtype:

@@ -34,6 +34,7 @@ def load_model(
     seed: int = 0,
     formats: WeightFormats = UNQUANTIZED,
     native: bool = False,
+    rounds_activations: bool = False,
 ) -> CausalLM:
     """Build the model of ``config`` on ``device`` and fill it.
 
@@ -44,13 +45,14 @@ def load_model(
         seed: of dummy weights: the same seed gives the same weights on the same kind of device.
         formats: in which the model holds its matrices; they fit the checkpoint (``choose_formats``).
         native: pack the matrices for the CPU's native kernels, and compute in float32.
+        rounds_activations: with ``native``, round what is multiplied with a bfloat16 matrix to bfloat16.
 
     Raises:
         ConfigError: the checkpoint is not of the load format.
         ModelError: the architecture is not supported, or the checkpoint is missing, broken or does not fit.
     """
     check_load_format(directory, load_format)
-    placement = placement_of(formats, dtype=dtype, device=device, native=native)
+    placement = placement_of(formats, dtype=dtype, device=device, native=native, rounds_activations=rounds_activations)
     model = model_class(config.architecture)(config, placement)
     if load_format == "dummy" and formats.method == "gguf":
         _take_zeros(model, dtype, device)
@@ -59,7 +61,14 @@ def load_model(
     return model.eval()
 
 
-def placement_of(formats: WeightFormats, *, dtype: torch.dtype, device: torch.device, native: bool) -> Placement:
+def placement_of(
+    formats: WeightFormats,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    native: bool,
+    rounds_activations: bool = False,
+) -> Placement:
     """Return where and how parameters are held; arguments as of :func:`load_model`."""
     return Placement(
         torch.float32 if native else dtype,
@@ -68,6 +77,7 @@ def placement_of(formats: WeightFormats, *, dtype: torch.dtype, device: torch.de
         head_format=formats.head,
         is_native=native,
         matrix_dtype=dtype,
+        rounds_activations=rounds_activations,
     )
 
 

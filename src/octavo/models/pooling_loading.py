@@ -29,13 +29,16 @@ def load_pooling_model(
     seed: int = 0,
     formats: WeightFormats = UNQUANTIZED,
     native: bool = False,
+    rounds_activations: bool = False,
 ) -> CausalLM | Encoder:
     """Build the model of ``config`` on ``device`` and fill it; arguments as of ``loading.load_model``.
 
     Raises:
         ModelError: the checkpoint is missing, broken or does not fit.
     """
-    model = build_pooling_model(config, dtype=dtype, device=device, formats=formats, native=native)
+    model = build_pooling_model(
+        config, dtype=dtype, device=device, formats=formats, native=native, rounds_activations=rounds_activations
+    )
     tensors = own_names(config, iterate_checkpoint(directory))
     fill_model(model, tensors, device, load_format=load_format, seed=seed)
     return model.eval()
@@ -56,10 +59,11 @@ def build_pooling_model(
     device: torch.device,
     formats: WeightFormats,
     native: bool,
+    rounds_activations: bool = False,
 ) -> CausalLM | Encoder:
     """Return the model with memory for its weights; a decoder's head takes none, since it counts as tied."""
     formats = replace(formats, head=UNQUANTIZED.head)
-    placement = placement_of(formats, dtype=dtype, device=device, native=native)
+    placement = placement_of(formats, dtype=dtype, device=device, native=native, rounds_activations=rounds_activations)
     if isinstance(config, EncoderConfig):
         return encoder_class(config.architecture)(config, placement)
     return model_class(config.architecture)(replace(config, tie_word_embeddings=True), placement)

@@ -55,7 +55,8 @@ def _narrower_dtype(wanted: Deployment) -> Iterator[Advice]:
         dtype = wanted.shape.dtype if wanted.shape.dtype != "float32" else "bfloat16"
         if dtype == "bfloat16" and not wanted.hardware.has_bfloat16:
             dtype = "float16"
-        changed = replace(wanted, dtype=dtype)
+        rounds_activations = wanted.hardware.is_cpu and dtype == "bfloat16"
+        changed = replace(wanted, dtype=dtype, rounds_activations=rounds_activations)
         if _works(changed):
             yield Advice(f"--dtype {dtype}", changed)
 

@@ -31,7 +31,7 @@ def not_supported(deployment: Deployment, found: Fit) -> tuple[str, ...]:
 
 def _settings(deployment: Deployment, found: Fit) -> dict[str, object]:
     """Return the settings of the engine that the plan assumes."""
-    is_automatic = deployment.dtype == deployment.shape.dtype
+    is_automatic = deployment.dtype == deployment.shape.dtype and not deployment.rounds_activations
     is_usual_step = deployment.max_num_batched_tokens == deployment.hardware.default_step_tokens
     is_longest = found.max_model_len == deployment.shape.max_model_len
     return {

@@ -24,6 +24,7 @@ class Deployment:
         num_gpus: all GPUs; those that are not needed for one replica hold further replicas.
         tensor_parallel_size: GPUs that share one replica.
         dtype: float32, bfloat16 or float16.
+        rounds_activations: bfloat16 was asked for by name on a CPU, whose engine then rounds activations, too.
         quantization: how the weights are packed; None if they are not.
         kv_cache_dtype: auto (that of ``dtype``) or fp8.
         max_model_len: longest sequence; None is the longest that the model is made for and that fits.
@@ -39,6 +40,7 @@ class Deployment:
     num_gpus: int = 1
     tensor_parallel_size: int = 1
     dtype: str = "bfloat16"
+    rounds_activations: bool = False
     quantization: Quantization | None = None
     kv_cache_dtype: str = "auto"
     max_model_len: int | None = None

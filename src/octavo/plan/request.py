@@ -80,6 +80,7 @@ def deployment_of(
         num_gpus=num_gpus,
         tensor_parallel_size=request.tensor_parallel_size or num_gpus,
         dtype=engine_dtype(request.dtype, shape, hardware),
+        rounds_activations=hardware.is_cpu and request.dtype == "bfloat16",
         quantization=_quantization(request.quantization, shape),
         kv_cache_dtype=_one_of("kv_cache_dtype", request.kv_cache_dtype, _KV_CACHE_DTYPES),
         max_model_len=request.max_model_len,

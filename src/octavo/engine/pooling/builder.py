@@ -12,7 +12,13 @@ import torch
 from octavo.config.sizes import format_bytes
 from octavo.engine import memory
 from octavo.engine.batch_invariance import is_batch_invariant, log_batch_invariance
-from octavo.engine.builder import choose_device, choose_dtype, free_memory, prepare_cpu
+from octavo.engine.builder import (
+    choose_device,
+    choose_dtype,
+    free_memory,
+    prepare_cpu,
+    wants_rounded_activations,
+)
 from octavo.engine.messages import EngineReady
 from octavo.engine.pooling.core import PoolingCore
 from octavo.engine.pooling.runner import DecoderRunner, EncoderRunner
@@ -73,6 +79,7 @@ def build_pooling_engine(
         seed=config.seed,
         formats=formats,
         native=is_native,
+        rounds_activations=is_native and wants_rounded_activations(config.dtype),
     )
     num_step_tokens = config.step_tokens(device.type)
     runner = (

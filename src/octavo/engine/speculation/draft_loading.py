@@ -31,6 +31,7 @@ def load_draft_model(
     dtype: torch.dtype,
     device: torch.device,
     native: bool,
+    rounds_activations: bool,
     free_bytes: int,
 ) -> CausalLM | None:
     """Load the small model; None if the configuration names none.
@@ -39,6 +40,7 @@ def load_draft_model(
 
     Args:
         target: the large model.
+        dtype, device, native, rounds_activations: as of the large model, for ``load_model``.
         free_bytes: memory for the weights.
 
     Raises:
@@ -76,4 +78,5 @@ def load_draft_model(
         seed=config.seed,
         formats=formats,
         native=native,
+        rounds_activations=rounds_activations,
     )

@@ -18,6 +18,7 @@ def linear(
     residual: int,
     residual_stride: int,
 ) -> None: ...
+def multiply_bf16(steps: int) -> int: ...
 
 class Int8Matrix:
     @property

@@ -25,6 +25,7 @@ class Placement:
         head_format: of the matrix that gives the logits.
         is_native: whether matrices are packed for the CPU's native kernels. Activations are float32 then.
         matrix_dtype: of matrices that are not quantised, if that is not ``dtype``.
+        rounds_activations: whether native kernels round what they multiply with a bfloat16 matrix to bfloat16.
     """
 
     dtype: torch.dtype
@@ -33,6 +34,7 @@ class Placement:
     head_format: LinearFormat
     is_native: bool = False
     matrix_dtype: torch.dtype | None = None
+    rounds_activations: bool = False
 
     def parameter(self, *shape: int, dtype: torch.dtype | None = None) -> nn.Parameter:
         """Return a parameter whose memory is reserved but not yet written."""

@@ -1,6 +1,7 @@
 """Weights in the order in which the native kernels of a CPU read them: each kind of weight has its counterpart here.
 
-Activations are float32. Weights that are not quantised keep a type of two bytes and are widened on the way.
+Activations are float32. Weights that are not quantised keep a type of two bytes and are widened on the way, or, if the
+placement says so, activations are rounded to bfloat16 for the product with a bfloat16 weight.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ def allocate_weight(
     """
     if not placement.is_native:
         return weight_format.allocate(output_size, input_size, placement)
-    return _packed(weight_format.allocate(output_size, input_size, replace(placement, device=_META)), gated)
+    weight = weight_format.allocate(output_size, input_size, replace(placement, device=_META))
+    return _packed(weight, gated, placement.rounds_activations)
 
 
 def hold_dense(matrix: Tensor, *, native: bool) -> LinearWeight:
@@ -198,14 +200,16 @@ class NativeMixedWeight(MixedWeight):
 
     Args:
         gated: only :meth:`LinearWeight.silu_and_mul` will be asked of it.
+        rounds_activations: as in ``Placement``.
     """
 
-    def __init__(self, output_size: int, input_size: int, *, gated: bool) -> None:
+    def __init__(self, output_size: int, input_size: int, *, gated: bool, rounds_activations: bool) -> None:
         super().__init__(output_size, input_size)
         self.gated = gated
+        self.rounds_activations = rounds_activations
 
     def empty_like(self, rows: LinearWeight, num_rows: int, *, alone: bool) -> LinearWeight:
-        return _packed(empty_like(rows, num_rows, _META), self.gated and alone)
+        return _packed(empty_like(rows, num_rows, _META), self.gated and alone, self.rounds_activations)
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         if len(self.weights) == 1:
@@ -219,14 +223,16 @@ class NativeMixedWeight(MixedWeight):
         return out
 
 
-def _packed(weight: LinearWeight, gated: bool) -> LinearWeight:
+def _packed(weight: LinearWeight, gated: bool, rounds_activations: bool) -> LinearWeight:
     """Return the empty counterpart of a weight on the meta device.
 
     A kind that has none becomes what it was on the meta device, with memory.
     """
     if isinstance(weight, DenseWeight):
         rows, columns = weight.weight.shape
-        return NativeDenseWeight(cpu.PackedWeight(rows, columns, weight.weight.dtype, gated=gated))
+        dtype = weight.weight.dtype
+        rounds = rounds_activations and dtype == torch.bfloat16
+        return NativeDenseWeight(cpu.PackedWeight(rows, columns, dtype, gated=gated, rounds_activations=rounds))
     if isinstance(weight, Int8Weight):
         return NativeInt8Weight(cpu.PackedInt8Weight(*weight.values.shape, gated=gated))
     if isinstance(weight, Int4Weight):
@@ -235,9 +241,12 @@ def _packed(weight: LinearWeight, gated: bool) -> LinearWeight:
     if isinstance(weight, Int8GroupsWeight):
         return NativeInt8GroupsWeight(cpu.PackedInt8GroupsWeight(*weight.values.shape, **_layout(weight), gated=gated))
     if isinstance(weight, MixedWeight):
-        return NativeMixedWeight(weight.output_size, weight.input_size, gated=gated)
+        return NativeMixedWeight(
+            weight.output_size, weight.input_size, gated=gated, rounds_activations=rounds_activations
+        )
     if isinstance(weight, InputOrderWeight):
-        return InputOrderWeight(_packed(weight.weight, gated), torch.empty_like(weight.input_order, device="cpu"))
+        inner = _packed(weight.weight, gated, rounds_activations)
+        return InputOrderWeight(inner, torch.empty_like(weight.input_order, device="cpu"))
     return weight.to_empty(device="cpu")
 
 

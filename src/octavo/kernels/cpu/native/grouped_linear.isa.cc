@@ -6,7 +6,9 @@
 
 #include "grouped_linear.h"
 
-#include "quantized_tiles.h"
+#include "quantized_rows.h"
+#include "rounded_tiles.h"
+#include "simd_int8.h"
 
 namespace octavo::OCTAVO_ISA {
 
@@ -50,7 +52,7 @@ struct Nibbles {
     static constexpr int kLinesAUnit = kFeatures / 8;
 
     template <int kRows, int kHalves>
-    static void add_unit(const uint8_t* line, const RowPointers<kRows>& x, GroupSums<kRows, kHalves>& sums) {
+    static void add_unit(const uint8_t* line, const RowPointers<kRows, int8_t>& x, GroupSums<kRows, kHalves>& sums) {
         Unit units[kHalves][kRows];
 #pragma GCC unroll 2
         for (int h = 0; h < kHalves; ++h)
@@ -65,7 +67,7 @@ struct Nibbles {
             prefetch_line<kRows, kHalves>(line);
 #pragma GCC unroll 12
             for (int r = 0; r < kRows; ++r) {
-                const I32 x_first = x.quad(r, i * 8), x_second = x.quad(r, i * 8 + 4);
+                const I32 x_first = broadcast_quad(x.at(r, i * 8)), x_second = broadcast_quad(x.at(r, i * 8 + 4));
 #pragma GCC unroll 2
                 for (int h = 0; h < kHalves; ++h)
                     units[h][r] = add_nibbles(add_nibbles(units[h][r], first[h], x_first), second[h], x_second);
@@ -87,7 +89,7 @@ struct Bytes {
     static constexpr int kLinesAUnit = kFeatures / 4;
 
     template <int kRows, int kHalves>
-    static void add_unit(const uint8_t* line, const RowPointers<kRows>& x, GroupSums<kRows, kHalves>& sums) {
+    static void add_unit(const uint8_t* line, const RowPointers<kRows, int8_t>& x, GroupSums<kRows, kHalves>& sums) {
 #pragma GCC unroll 8
         for (int i = 0; i < kLinesAUnit; ++i, line += GroupedMatrix::kLineBytes) {
             Quads8 w[kHalves];
@@ -96,7 +98,7 @@ struct Bytes {
             prefetch_line<kRows, kHalves>(line);
 #pragma GCC unroll 12
             for (int r = 0; r < kRows; ++r) {
-                const I32 quad = x.quad(r, i * 4);
+                const I32 quad = broadcast_quad(x.at(r, i * 4));
 #pragma GCC unroll 2
                 for (int h = 0; h < kHalves; ++h) sums.of[h][r] = add_products(sums.of[h][r], w[h], quad);
             }
@@ -139,7 +141,7 @@ struct Grouped {
             const int32_t* negated_sums = args.x.negated_sums + first_row;
             const uint8_t* block = weight.data() + panel * weight.panel_bytes();
             const uint8_t* next_panel = block + weight.panel_bytes() + turn * weight.panel_bytes() / 2;
-            RowPointers<kRows> x(args.x, first_row);
+            RowPointers<kRows, int8_t> x(args.x, first_row);
             Sums sums;
 #pragma GCC unroll 2
             for (int h = 0; h < kHalves; ++h)

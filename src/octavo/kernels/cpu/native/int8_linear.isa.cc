@@ -5,7 +5,9 @@
 
 #include "int8_linear.h"
 
-#include "quantized_tiles.h"
+#include "quantized_rows.h"
+#include "rounded_tiles.h"
+#include "simd_int8.h"
 
 namespace octavo::OCTAVO_ISA {
 
@@ -25,7 +27,7 @@ struct Int8Kernel {
         for (int r = 0; r < kRows; ++r)
             low[r] = high[r] = broadcast_i32(kOffset * args.x.negated_sums[first_row + r]);
         add_all(weight.data() + panel * weight.panel_bytes() + lane * Int8Matrix::kFeaturesALine, weight.num_lines(),
-                RowPointers<kRows>(args.x, first_row), low, high);
+                RowPointers<kRows, int8_t>(args.x, first_row), low, high);
         const float* scales = weight.scales() + panel * kPanelColumns + lane;
         const F32 low_scale = load(scales), high_scale = load(scales + kHalfPanel);
         for (int r = 0; r < kRows; ++r) {
@@ -35,7 +37,7 @@ struct Int8Kernel {
         }
     }
 
-    static void add_all(const uint8_t* weights, int64_t num_lines, RowPointers<kRows> x, I32* low_sums,
+    static void add_all(const uint8_t* weights, int64_t num_lines, RowPointers<kRows, int8_t> x, I32* low_sums,
                         I32* high_sums) {
         constexpr int kLinesAStep = Int8Matrix::kFeaturesAStep / Int8Matrix::kFeaturesALine;
         I32 low[kRows], high[kRows];
@@ -48,7 +50,7 @@ struct Int8Kernel {
                 weights += Int8Matrix::kLineBytes;
 #pragma GCC unroll 12
                 for (int r = 0; r < kRows; ++r) {
-                    const I32 quad = x.quad(r, i * Int8Matrix::kFeaturesALine);
+                    const I32 quad = broadcast_quad(x.at(r, i * Int8Matrix::kFeaturesALine));
                     low[r] = add_products(low[r], w_low, quad);
                     high[r] = add_products(high[r], w_high, quad);
                 }

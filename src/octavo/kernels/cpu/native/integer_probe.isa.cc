@@ -3,6 +3,7 @@
 #include "integer_probe.h"
 
 #include "kernel.h"
+#include "probe_registers.h"
 #include "simd_int8.h"
 
 namespace octavo::OCTAVO_ISA {
@@ -11,16 +12,6 @@ namespace {
 
 // Enough that none waits for its last sum.
 constexpr int kSums = kWidth == 16 ? 24 : 8;
-
-// Hide from the compiler what is in a register, so that it computes every product anew.
-template <typename Vector>
-inline void forget(Vector& v) {
-#if defined(OCTAVO_ISA_portable) && !defined(__x86_64__)
-    asm volatile("" : "+w"(v));
-#else
-    asm volatile("" : "+v"(v));
-#endif
-}
 
 }  // namespace
 

@@ -1,11 +1,23 @@
 #include "isa.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include <atomic>
 #include <stdexcept>
 
 namespace octavo {
 
 namespace {
+
+#if defined(__x86_64__)
+// Bit 5 of eax in leaf 7.1: not every compiler that knows the instructions knows how to ask for them.
+bool has_avx512_bf16() {
+    unsigned eax, ebx, ecx, edx;
+    return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax & 1u << 5);
+}
+#endif
 
 // The compiler's run-time library reads cpuid, and xgetbv for what the operating system saves.
 Isa best_isa() {
@@ -15,7 +27,8 @@ Isa best_isa() {
     if (!(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")))
         return Isa::avx2;
-    return __builtin_cpu_supports("avx512vnni") ? Isa::avx512_vnni : Isa::avx512;
+    if (!__builtin_cpu_supports("avx512vnni")) return Isa::avx512;
+    return has_avx512_bf16() ? Isa::avx512_bf16 : Isa::avx512_vnni;
 #else
     return Isa::portable;
 #endif
@@ -33,6 +46,8 @@ const char* isa_name(Isa isa) {
             return "avx512";
         case Isa::avx512_vnni:
             return "avx512_vnni";
+        case Isa::avx512_bf16:
+            return "avx512_bf16";
         default:
             return "portable";
     }

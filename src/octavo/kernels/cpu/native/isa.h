@@ -7,7 +7,7 @@
 namespace octavo {
 
 // Each includes all before it.
-enum class Isa : int { portable, avx2, avx512, avx512_vnni };
+enum class Isa : int { portable, avx2, avx512, avx512_vnni, avx512_bf16 };
 
 const char* isa_name(Isa isa);
 

@@ -60,3 +60,17 @@
                       if (active_isa() >= Isa::avx2) return avx2::name args;)                          \
         return portable::name args;                                                                    \
     }
+
+// The same with a further copy for processors that have AVX-512 BF16 instead.
+#define OCTAVO_DISPATCH_BF16(result, name, params, args)                                               \
+    namespace portable {                                                                               \
+    result name params;                                                                                \
+    }                                                                                                  \
+    OCTAVO_IF_X86(namespace avx2 { result name params; } namespace avx512 { result name params; }     \
+                  namespace avx512_bf16 { result name params; })                                       \
+    result name params {                                                                               \
+        OCTAVO_IF_X86(if (active_isa() >= Isa::avx512_bf16) return avx512_bf16::name args;             \
+                      if (active_isa() >= Isa::avx512) return avx512::name args;                       \
+                      if (active_isa() >= Isa::avx2) return avx2::name args;)                          \
+        return portable::name args;                                                                    \
+    }

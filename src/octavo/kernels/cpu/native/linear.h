@@ -16,6 +16,7 @@ struct LinearArgs {
     LinearOutput output;
 };
 
+// Activations stay as they are; for all types of weights but bf16_pairs.
 void linear(const LinearArgs& args);
 
 }  // namespace octavo

@@ -10,6 +10,8 @@
 #include <stdexcept>
 
 #include "attention_bindings.h"
+#include "bf16_linear.h"
+#include "bf16_probe.h"
 #include "isa.h"
 #include "linear.h"
 #include "packed_matrix.h"
@@ -59,11 +61,13 @@ void bind_linear(nb::module_& m, Operations& operations) {
         "linear",
         [](const PackedMatrix& weight, uintptr_t x, int64_t num_rows, int64_t x_stride, uintptr_t y, int64_t y_stride,
            uintptr_t bias, uintptr_t residual, int64_t residual_stride) {
-            linear({&weight, at<const float>(x), num_rows, x_stride,
-                    {at<float>(y), y_stride, at<const float>(bias), at<const float>(residual), residual_stride}});
+            const auto compute = weight.type() == WeightType::bf16_pairs ? bf16_linear : linear;
+            compute({&weight, at<const float>(x), num_rows, x_stride,
+                     {at<float>(y), y_stride, at<const float>(bias), at<const float>(residual), residual_stride}});
         },
         "weight"_a, "x"_a, "num_rows"_a, "x_stride"_a, "y"_a, "y_stride"_a, "bias"_a, "residual"_a,
         "residual_stride"_a);
+    m.def("multiply_bf16", &multiply_bf16, "steps"_a, Released());
 }
 
 // What the tests of the thread pool and its benchmark need; nothing else calls these.

@@ -19,19 +19,24 @@ WeightType weight_type(const std::string& name) {
     if (name == "float32") return WeightType::fp32;
     if (name == "bfloat16") return WeightType::bf16;
     if (name == "float16") return WeightType::fp16;
+    if (name == "bfloat16_pairs") return WeightType::bf16_pairs;
     throw std::invalid_argument("no packed weights of type " + name);
 }
 
 PackedMatrix::PackedMatrix(int64_t out_features, int64_t in_features, WeightType type, bool gated)
     : panels_{out_features, gated},
       in_features_(in_features),
+      panel_features_(type == WeightType::bf16_pairs
+                          ? (in_features + kPairedFeaturesAStep - 1) / kPairedFeaturesAStep * kPairedFeaturesAStep
+                          : in_features),
       type_(type),
       buffer_(static_cast<std::size_t>(panels_.count()) * panel_bytes()) {}
 
 int64_t PackedMatrix::offset_of_row(int64_t row) const {
     auto [panel, column] = panels_.find(row);
     if (type_ == WeightType::bf16) column = column % kHalfPanel * 2 + column / kHalfPanel;
-    return panel * in_features_ * kPanelColumns + column;
+    if (type_ == WeightType::bf16_pairs) column *= 2;
+    return panel * panel_features_ * kPanelColumns + column;
 }
 
 void PackedMatrix::fill(const void* rows, int64_t first, int64_t num_rows, int64_t row_stride) {
@@ -44,7 +49,7 @@ void PackedMatrix::fill(const void* rows, int64_t first, int64_t num_rows, int64
                 for (int64_t row = begin; row < end; ++row) {
                     auto* to = destination + offset_of_row(first + row);
                     const auto* from = source + row * row_stride;
-                    for (int64_t k = k0; k < k1; ++k) to[k * kPanelColumns] = from[k];
+                    for (int64_t k = k0; k < k1; ++k) to[offset_of_feature(k)] = from[k];
                 }
             }
         });
@@ -61,12 +66,13 @@ void PackedMatrix::gather(const int64_t* row_ids, int64_t num_ids, float* out, i
         const int64_t offset = offset_of_row(row_ids[i]);
         const auto widen_row = [&](const auto* from, auto widen) {
             float* to = out + i * out_stride;
-            for (int64_t k = 0; k < in_features_; ++k) to[k] = widen(from[offset + k * kPanelColumns]);
+            for (int64_t k = 0; k < in_features_; ++k) to[k] = widen(from[offset + offset_of_feature(k)]);
         };
         switch (type_) {
             case WeightType::fp32:
                 return widen_row(static_cast<const float*>(data()), [](float value) { return value; });
             case WeightType::bf16:
+            case WeightType::bf16_pairs:
                 return widen_row(static_cast<const uint16_t*>(data()), widen_bf16);
             case WeightType::fp16:
                 return widen_row(static_cast<const uint16_t*>(data()), widen_f16);

@@ -1,11 +1,11 @@
-// What the linear layers over int8 and int4 weights share. Include in .isa.cc files only.
+// What the linear layers share whose activations are rounded before the product. Include in .isa.cc files only.
+//
+// `Rows` are rounded activations: num_rows, values, and the stride from one row to the next in values.
 #pragma once
 
 #include <utility>
 
 #include "linear_tiles.h"
-#include "quantized_rows.h"
-#include "simd_int8.h"
 
 namespace octavo::OCTAVO_ISA {
 
@@ -17,37 +17,40 @@ constexpr int kFarPrefetchBytes = 16384, kNearPrefetchBytes = 2048;
 
 // Bring in what follows the line at p, 128 bytes.
 template <int kRows>
-inline void prefetch_weights(const uint8_t* p) {
+inline void prefetch_weights(const void* p) {
+    const char* line = static_cast<const char*>(p);
     for (int half = 0; half < 128; half += 64) {
         if constexpr (kRows < kRowsThatFillCache) {
-            prefetch(p + kPrefetchBytes + half);
+            prefetch(line + kPrefetchBytes + half);
         } else {
-            prefetch(p + kNearPrefetchBytes + half);
-            prefetch_l2(p + kFarPrefetchBytes + half);
+            prefetch(line + kNearPrefetchBytes + half);
+            prefetch_l2(line + kFarPrefetchBytes + half);
         }
     }
 }
 
 // Rows that another core rounded are in its cache: fetched all together, they come as fast as memory.
-inline void prefetch_rows(const QuantizedRows& x, int64_t first_row, int64_t num_rows) {
-    const int8_t* end = x.values + (first_row + num_rows) * x.stride;
-    for (const int8_t* p = x.values + first_row * x.stride; p < end; p += 64) prefetch(p);
+template <typename Rows>
+inline void prefetch_rows(const Rows& x, int64_t first_row, int64_t num_rows) {
+    const auto* end = x.values + (first_row + num_rows) * x.stride;
+    for (const auto* p = x.values + first_row * x.stride; p < end; p += 64 / sizeof(*p)) prefetch(p);
 }
 
 // Where a block's rows of activations are. One pointer for three rows: the processor adds a stride, or two, to it as it
 // loads, and more pointers would not fit its registers.
-template <int kRows>
+template <int kRows, typename Value>
 struct RowPointers {
     static constexpr int kRowsAPointer = 3;
     static constexpr int kPointers = (kRows + kRowsAPointer - 1) / kRowsAPointer;
-    const int8_t* pointers[kPointers];
+    const Value* pointers[kPointers];
     int64_t stride;
 
-    RowPointers(const QuantizedRows& x, int64_t first_row) : stride(x.stride) {
+    template <typename Rows>
+    RowPointers(const Rows& x, int64_t first_row) : stride(x.stride) {
         for (int i = 0; i < kPointers; ++i) pointers[i] = x.values + (first_row + i * kRowsAPointer) * stride;
     }
-    I32 quad(int row, int feature) const {
-        return broadcast_quad(pointers[row / kRowsAPointer] + row % kRowsAPointer * stride + feature);
+    const Value* at(int row, int feature) const {
+        return pointers[row / kRowsAPointer] + row % kRowsAPointer * stride + feature;
     }
     void advance(int64_t features) {
         for (int i = 0; i < kPointers; ++i) pointers[i] += features;

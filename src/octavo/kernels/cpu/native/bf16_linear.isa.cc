@@ -1,0 +1,119 @@
+// bf16_linear.h for one instruction set.
+//
+// The sums of a few rows of x and some strips of a panel are in registers while they walk the input features, two at a
+// time, in order and with one sum an element. So an element of y is the same bits whatever the number of rows or threads.
+
+#include "bf16_linear.h"
+
+#include "rounded_tiles.h"
+#include "simd_bf16.h"
+
+namespace octavo::OCTAVO_ISA {
+
+namespace {
+
+constexpr int kRegisters = kWidth == 16 ? 32 : 16;
+constexpr int kMaxRows = kWidth == 16 ? 12 : 5;
+constexpr int kFeaturesALine = 2, kLinesAStep = PackedMatrix::kPairedFeaturesAStep / kFeaturesALine;
+constexpr int kLineItems = kFeaturesALine * kPanelColumns;
+constexpr int kVectorsOfPairs = sizeof(Bf16Pairs) / sizeof(F32);
+// Fewer numbers than this are not worth another thread.
+constexpr int64_t kNumbersATask = 8192;
+
+// Strips whose sums stay in registers, beside a broadcast of x and two vectors of weights.
+template <int kRows>
+constexpr int strips_at_once() {
+    int strips = kStripsPerPanel;
+    while (strips > 1 && 2 * strips * kRows + 2 * kVectorsOfPairs + 1 > kRegisters) strips /= 2;
+    return strips;
+}
+
+struct RoundedRows {
+    int64_t num_rows;
+    int64_t stride;          // from one row to the next: an odd number of cache lines, as in quantized_rows.cc
+    const Bf16Input* values;  // [num_rows, stride]; zero from in_features to the panels' last feature
+};
+
+struct Product {
+    const PackedMatrix* weight;
+    RoundedRows x;
+    const LinearOutput& output;
+};
+
+template <int kRows>
+struct Bf16Kernel {
+    static constexpr int kStrips = strips_at_once<kRows>();
+
+    static void run(const Product& args, int64_t first_row, int64_t panel) {
+        for (int strip = 0; strip < kStripsPerPanel; strip += kStrips)
+            run_strips(args, first_row, panel, strip * kWidth);
+    }
+
+    static void run_strips(const Product& args, int64_t first_row, int64_t panel, int64_t lane) {
+        const PackedMatrix& weight = *args.weight;
+        const int64_t features = weight.panel_features();
+        const auto* weights = static_cast<const uint16_t*>(weight.data()) + panel * features * kPanelColumns;
+        F32 low[kRows][kStrips], high[kRows][kStrips];
+        add_all(weights + lane * kFeaturesALine, features, RowPointers<kRows, Bf16Input>(args.x, first_row), low, high);
+        for (int s = 0; s < kStrips; ++s)
+            for (int r = 0; r < kRows; ++r)
+                finish(args.output, weight.panels(), first_row + r, panel, lane + s * kWidth, low[r][s], high[r][s]);
+    }
+
+    static void add_all(const uint16_t* weights, int64_t features, RowPointers<kRows, Bf16Input> x,
+                        F32 (&low_sums)[kRows][kStrips], F32 (&high_sums)[kRows][kStrips]) {
+        F32 low[kRows][kStrips], high[kRows][kStrips];
+        for (int r = 0; r < kRows; ++r)
+            for (int s = 0; s < kStrips; ++s) low[r][s] = high[r][s] = zero();
+        for (int64_t k = 0; k < features; k += PackedMatrix::kPairedFeaturesAStep) {
+#pragma GCC unroll 4
+            for (int line = 0; line < kLinesAStep; ++line) {
+                prefetch_weights<kRows>(weights);
+#pragma GCC unroll 4
+                for (int s = 0; s < kStrips; ++s) {
+                    const uint16_t* strip = weights + s * kWidth * kFeaturesALine;
+                    const Bf16Pairs w_low = load_pairs(strip), w_high = load_pairs(strip + kLineItems / 2);
+#pragma GCC unroll 12
+                    for (int r = 0; r < kRows; ++r) {
+                        const Bf16Pairs pair = broadcast_pair(x.at(r, line * kFeaturesALine));
+                        low[r][s] = add_products(low[r][s], w_low, pair);
+                        high[r][s] = add_products(high[r][s], w_high, pair);
+                    }
+                }
+                weights += kLineItems;
+            }
+            x.advance(PackedMatrix::kPairedFeaturesAStep);
+        }
+        for (int r = 0; r < kRows; ++r)
+            for (int s = 0; s < kStrips; ++s) low_sums[r][s] = low[r][s], high_sums[r][s] = high[r][s];
+    }
+};
+
+void round_row(const float* x, int64_t size, int64_t padded_size, Bf16Input* values) {
+    const int64_t whole = size / kWidth * kWidth;
+    for (int64_t k = 0; k < whole; k += kWidth) store_input(values + k, load(x + k));
+    if (whole < size) store_input(values + whole, load_first(x + whole, static_cast<int>(size - whole)));
+    for (int64_t k = size; k < padded_size; ++k) values[k] = 0;
+}
+
+RoundedRows round_rows(const LinearArgs& args) {
+    constexpr int64_t kValuesALine = 64 / sizeof(Bf16Input);
+    const int64_t size = args.weight->in_features(), padded_size = args.weight->panel_features();
+    const int64_t stride = (divide_up(size, kValuesALine) | 1) * kValuesALine;
+    auto* values = static_cast<Bf16Input*>(scratch(args.num_rows * stride * sizeof(Bf16Input)));
+    const int64_t rows_a_task = kNumbersATask / (size + 1) + 1;
+    pool().parallel_for(divide_up(args.num_rows, rows_a_task), [&](int64_t task) {
+        const int64_t end = smaller((task + 1) * rows_a_task, args.num_rows);
+        for (int64_t row = task * rows_a_task; row < end; ++row)
+            round_row(args.x + row * args.x_stride, size, padded_size, values + row * stride);
+    });
+    return {args.num_rows, stride, values};
+}
+
+}  // namespace
+
+void bf16_linear(const LinearArgs& args) {
+    run_linear<Bf16Kernel, kMaxRows>(Product{args.weight, round_rows(args), args.output});
+}
+
+}  // namespace octavo::OCTAVO_ISA

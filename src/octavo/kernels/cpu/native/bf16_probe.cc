@@ -1,0 +1,9 @@
+#include "bf16_probe.h"
+
+#include "kernel.h"
+
+namespace octavo {
+
+OCTAVO_DISPATCH_BF16(int64_t, multiply_bf16, (int64_t steps), (steps))
+
+}  // namespace octavo
