@@ -34,6 +34,21 @@ def check_token_ids(token_ids: Tensor) -> None:
         raise TypeError(f"token ids of torch.int64 [num_tokens] on the CPU are needed, not {describe(token_ids)}")
 
 
+def check_rows(first_row: int, num_rows: int, out_features: int) -> None:
+    """Refuse rows that a weight with ``out_features`` rows does not have.
+
+    Raises:
+        ValueError: it does not have them.
+    """
+    if not 0 <= first_row <= out_features - num_rows:
+        raise ValueError(f"rows {first_row} to {first_row + num_rows} of a weight with {out_features} rows")
+
+
+def address_of(tensor: Tensor | None) -> int:
+    """Return where a tensor's numbers are, 0 if there is none."""
+    return 0 if tensor is None else tensor.data_ptr()
+
+
 def describe(tensor: Tensor) -> str:
     """Say of a tensor what decides whether a kernel can read it."""
     return f"{tensor.dtype} {list(tensor.shape)} with strides {tensor.stride()} on {tensor.device.type}"

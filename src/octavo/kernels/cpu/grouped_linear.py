@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from octavo.kernels.cpu.checks import check_token_ids
+from octavo.kernels.cpu.checks import address_of, check_rows, check_token_ids
 from octavo.kernels.cpu.loading import load_native
 from octavo.kernels.cpu.quantized_linear import (
     PackedQuantizedWeight,
@@ -109,20 +109,19 @@ class PackedGroupedWeight(PackedQuantizedWeight):
             check_part(zeros, "zeros", torch.uint8, groups)
         if offsets is not None:
             check_part(offsets, "offsets", self.scale_dtype, groups)
-        self.check_rows(first_row, num_rows)
+        check_rows(first_row, num_rows, self.out_features)
         shifts = zeros if offsets is None else offsets
         values, scales, shifts = (
             values.contiguous(),
             scales.contiguous(),
             None if shifts is None else shifts.contiguous(),
         )
-        shifts_address = 0 if shifts is None else shifts.data_ptr()
-        self.handle.fill(values.data_ptr(), scales.data_ptr(), shifts_address, first_row, num_rows)
+        self.handle.fill(values.data_ptr(), scales.data_ptr(), address_of(shifts), first_row, num_rows)
 
     def unpack(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return values, scales, and zeros or offsets if there are any, of all rows, as :meth:`fill` takes them."""
         parts = self._empty_rows(self.out_features)
-        self.handle.read(0, self.out_features, *(0 if part is None else part.data_ptr() for part in parts))
+        self.handle.read(0, self.out_features, *map(address_of, parts))
         return parts
 
     def unpack_rows(self, row_ids: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -134,7 +133,7 @@ class PackedGroupedWeight(PackedQuantizedWeight):
         check_token_ids(row_ids)
         row_ids = row_ids.contiguous()
         parts = self._empty_rows(len(row_ids))
-        addresses = (0 if part is None else part.data_ptr() for part in parts)
+        addresses = map(address_of, parts)
         self.handle.gather(row_ids.data_ptr(), len(row_ids), *addresses)
         return parts
 

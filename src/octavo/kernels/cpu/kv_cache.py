@@ -46,8 +46,3 @@ def _check_scales(scales: Tensor, shape: torch.Size) -> None:
         raise TypeError(
             f"scales must be contiguous torch.float32 {list(shape[:3])}, not {scales.dtype} {list(scales.shape)}"
         )
-
-
-def address_of(tensor: Tensor | None) -> int:
-    """Return where a tensor's numbers are, 0 if there is none."""
-    return 0 if tensor is None else tensor.data_ptr()

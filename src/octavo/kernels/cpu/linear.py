@@ -10,12 +10,14 @@ processors with AVX-512 BF16 multiply twice as fast. Their products take subnorm
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from octavo.kernels.cpu.checks import check_float32, check_token_ids, describe
+from octavo.kernels.cpu.checks import check_float32, check_rows, describe
+from octavo.kernels.cpu.linear_output import gather_rows, prepare_output
 from octavo.kernels.cpu.loading import load_native
 
 if TYPE_CHECKING:
@@ -71,8 +73,7 @@ class PackedWeight:
         num_rows = rows.shape[0]
         if rows.dtype != self.dtype or rows.shape != (num_rows, self.in_features) or not rows.is_cpu:
             raise TypeError(f"rows of {self.dtype} [n, {self.in_features}] on the CPU are needed, not {describe(rows)}")
-        if not 0 <= first_row <= self.out_features - num_rows:
-            raise ValueError(f"rows {first_row} to {first_row + num_rows} of a weight with {self.out_features} rows")
+        check_rows(first_row, num_rows, self.out_features)
         rows = rows if rows.stride(1) == 1 else rows.contiguous()
         self.handle.fill(rows.data_ptr(), first_row, num_rows, rows.stride(0))
 
@@ -136,24 +137,13 @@ def _run(
 ) -> Tensor:
     num_tokens = x.shape[0]
     check_float32(x, "x", (num_tokens, weight.in_features))
-    if out is None:
-        out = torch.empty((num_tokens, width))
-    else:
-        check_float32(out, "out", (num_tokens, width))
-    if bias is not None:
-        check_float32(bias, "bias", (weight.out_features,))
-    if residual is not None:
-        check_float32(residual, "residual", (num_tokens, weight.out_features))
+    out, output_arguments = prepare_output((num_tokens, width), weight.out_features, bias, residual, out)
     load_native().linear(
         weight.handle,
         x.data_ptr(),
         num_tokens,
         x.stride(0),
-        out.data_ptr(),
-        out.stride(0),
-        0 if bias is None else bias.data_ptr(),
-        0 if residual is None else residual.data_ptr(),
-        0 if residual is None else residual.stride(0),
+        *output_arguments,
     )
     return out
 
@@ -170,8 +160,4 @@ def embedding(token_ids: Tensor, weight: PackedWeight) -> Tensor:
     Raises:
         IndexError: an id is not a row of the table.
     """
-    check_token_ids(token_ids)
-    token_ids = token_ids.contiguous()
-    out = torch.empty((token_ids.shape[0], weight.in_features))
-    load_native().embedding(weight.handle, token_ids.data_ptr(), token_ids.shape[0], out.data_ptr(), out.stride(0))
-    return out
+    return gather_rows(token_ids, weight.in_features, partial(load_native().embedding, weight.handle))

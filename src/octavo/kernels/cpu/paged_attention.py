@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from octavo.kernels.cpu.kv_cache import address_of, kv_type_of
+from octavo.kernels.cpu.checks import address_of
+from octavo.kernels.cpu.kv_cache import kv_type_of
 from octavo.kernels.cpu.loading import load_native
 
 

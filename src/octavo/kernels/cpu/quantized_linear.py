@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from octavo.kernels.cpu.checks import check_float32, check_token_ids, describe
+from octavo.kernels.cpu.checks import check_float32, check_rows, describe
+from octavo.kernels.cpu.linear_output import gather_rows, prepare_output
 from octavo.kernels.cpu.loading import load_native
 
 if TYPE_CHECKING:
@@ -87,15 +88,6 @@ class PackedQuantizedWeight(ABC):
     def multiply(self, *arguments: int) -> None:
         """Call the kernel of this format with the arguments that all of them take."""
 
-    def check_rows(self, first_row: int, num_rows: int) -> None:
-        """Refuse rows that this weight does not have.
-
-        Raises:
-            ValueError: it does not have them.
-        """
-        if not 0 <= first_row <= self.out_features - num_rows:
-            raise ValueError(f"rows {first_row} to {first_row + num_rows} of a weight with {self.out_features} rows")
-
 
 class PackedInt8Weight(PackedQuantizedWeight):
     """``values * scales`` with a scale for each row, packed; at first all zeros. It owns its memory.
@@ -125,7 +117,7 @@ class PackedInt8Weight(PackedQuantizedWeight):
         num_rows = values.shape[0]
         check_part(values, "values", torch.int8, (num_rows, self.in_features))
         check_part(scales, "scales", torch.float32, (num_rows,))
-        self.check_rows(first_row, num_rows)
+        check_rows(first_row, num_rows, self.out_features)
         values, scales = _rows_in_place(values), scales.contiguous()
         self.handle.fill(values.data_ptr(), values.stride(0), scales.data_ptr(), first_row, num_rows)
 
@@ -202,11 +194,7 @@ def int8_embedding(token_ids: Tensor, weight: PackedInt8Weight) -> Tensor:
     Raises:
         IndexError: an id is not a row of the table.
     """
-    check_token_ids(token_ids)
-    token_ids = token_ids.contiguous()
-    out = torch.empty((token_ids.shape[0], weight.in_features))
-    weight.handle.gather(token_ids.data_ptr(), token_ids.shape[0], out.data_ptr(), out.stride(0))
-    return out
+    return gather_rows(token_ids, weight.in_features, weight.handle.gather)
 
 
 def quantized_linear(
@@ -253,24 +241,13 @@ def _run(
         if x.group_size != weight.rounding_group_size:
             raise TypeError(f"x must be rounded in groups of {weight.rounding_group_size}, not {x.group_size}")
         address, stride, quantized = 0, 0, x.address
-    if out is None:
-        out = torch.empty((num_tokens, width))
-    else:
-        check_float32(out, "out", (num_tokens, width))
-    if bias is not None:
-        check_float32(bias, "bias", (weight.out_features,))
-    if residual is not None:
-        check_float32(residual, "residual", (num_tokens, weight.out_features))
+    out, output_arguments = prepare_output((num_tokens, width), weight.out_features, bias, residual, out)
     weight.multiply(
         address,
         stride,
         quantized,
         num_tokens,
-        out.data_ptr(),
-        out.stride(0),
-        0 if bias is None else bias.data_ptr(),
-        0 if residual is None else residual.data_ptr(),
-        0 if residual is None else residual.stride(0),
+        *output_arguments,
     )
     return out
 

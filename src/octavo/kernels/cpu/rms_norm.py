@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from octavo.kernels.cpu.checks import address_of
 from octavo.kernels.cpu.loading import load_native
 
 
@@ -35,7 +36,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, residual: Tensor | None = No
         num_rows,
         size,
         weight.data_ptr(),
-        0 if residual is None else residual.data_ptr(),
+        address_of(residual),
         0 if residual is None else residual.stride(0),
         eps,
         total.data_ptr(),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from octavo.kernels.cpu.kv_cache import address_of, kv_type_of
+from octavo.kernels.cpu.checks import address_of
+from octavo.kernels.cpu.kv_cache import kv_type_of
 from octavo.kernels.cpu.loading import load_native
 
 

@@ -1,5 +1,6 @@
 #include "attention_bindings.h"
 
+#include "address.h"
 #include "elementwise.h"
 #include "paged_attention.h"
 #include "varlen_attention.h"
@@ -9,11 +10,6 @@ using namespace nb::literals;
 using namespace octavo;
 
 namespace {
-
-template <typename T>
-T* at(uintptr_t address) {
-    return reinterpret_cast<T*>(address);
-}
 
 void bind_paged_attention(Operations& operations) {
     operations.def(

@@ -9,6 +9,7 @@
 #include <iterator>
 #include <stdexcept>
 
+#include "address.h"
 #include "attention_bindings.h"
 #include "bf16_linear.h"
 #include "bf16_probe.h"
@@ -27,11 +28,6 @@ using namespace nb::literals;
 using namespace octavo;
 
 namespace {
-
-template <typename T>
-T* at(uintptr_t address) {
-    return reinterpret_cast<T*>(address);
-}
 
 PackedMatrix make_matrix(int64_t out_features, int64_t in_features, const std::string& type, bool gated) {
     if (out_features < 0 || in_features < 0 || (gated && out_features % 2))

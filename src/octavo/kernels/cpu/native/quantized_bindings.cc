@@ -4,6 +4,7 @@
 
 #include <stdexcept>
 
+#include "address.h"
 #include "grouped_linear.h"
 #include "int8_linear.h"
 #include "integer_probe.h"
@@ -16,11 +17,6 @@ using namespace octavo;
 namespace {
 
 using Released = nb::call_guard<nb::gil_scoped_release>;
-
-template <typename T>
-T* at(uintptr_t address) {
-    return reinterpret_cast<T*>(address);
-}
 
 // Activations as they come, or a buffer of quantised ones; the other address is 0.
 QuantizedRows rows_of(uintptr_t x, int64_t x_stride, uintptr_t quantized, int64_t num_rows, int64_t in_features,

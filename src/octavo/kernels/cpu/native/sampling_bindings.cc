@@ -1,19 +1,11 @@
 #include "sampling_bindings.h"
 
+#include "address.h"
 #include "sampling.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
 using namespace octavo;
-
-namespace {
-
-template <typename T>
-T* at(uintptr_t address) {
-    return reinterpret_cast<T*>(address);
-}
-
-}  // namespace
 
 void bind_sampling(Operations& operations) {
     operations.def(
