@@ -1,8 +1,9 @@
 """What speculative decoding brings to a single stream: how much is accepted, and how fast that makes it.
 
-Acceptance is measured on octavo-nano, which repeats texts that it is given. Speed is measured on a model of
-Qwen3-0.6B's shape with random weights. Random weights repeat nothing, so there a scripted proposer, which knows what
-the model is going to say, stands for drafts of a given quality: each draft token is made wrong with a given chance.
+Acceptance is measured on octavo-nano, which repeats texts that it is given. Speed is measured on models of
+Qwen3-0.6B's shape. One copies most of its output from the prompt (``copying_model``), and ``ngram`` makes its drafts.
+Random weights repeat nothing, so there a scripted proposer, which knows what the model is going to say, stands for
+drafts of a given quality: each draft token is made wrong with a given chance.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.copying_model import make_prompt, write_copying_model
 from benchmarks.environment import describe_environment
 from benchmarks.octavo_generation import OctavoGenerator
 from benchmarks.report import add_output_options, markdown_table, output_path, progress, write_json
@@ -32,6 +34,8 @@ from octavo.engine.speculation.step_costs import measure_step_costs
 
 GOAL_SPEEDUP = 2.0
 PROMPT_LEN = 64
+COPIED_LEN = 256
+EDITED = (0.0, 0.05, 0.1, 0.2)
 WORDS = (
     "river",
     "stone",
@@ -144,6 +148,50 @@ def measure_speed(layers: int, dtype: str, num_tokens: int, draft_len: int, roun
     ]
 
 
+def measure_copying(layers: int, dtype: str, num_tokens: int, draft_len: int, rounds: int) -> list[dict[str, Any]]:
+    """Time one stream that copies from its prompt, without drafts and with those of ``ngram``, by turns."""
+    with tempfile.TemporaryDirectory() as path:
+        successors = write_copying_model(Path(path), replace(QWEN3_0_6B, num_layers=layers), dtype)
+        generator = OctavoGenerator(Path(path), max_model_len=1024, kv_cache_memory_bytes=2**28)
+    scheduler, runner = generator.core.scheduler, generator.core.runner
+    if not isinstance(runner, Runner):
+        raise TypeError("the engine's runner has no model")
+    costs = measure_step_costs(runner, block_size=16, max_num_tokens=512)
+    scheduler.kv_cache.pool.forget_cached()
+    settings = SpeculativeConfig.model_validate({"method": "ngram"})
+    results = []
+    for edited in EDITED:
+        speeds: dict[bool, list[float]] = {False: [], True: []}
+        num_drafted = num_accepted = 0
+        for number in range(rounds):
+            progress(f"{edited:.0%} edited, round {number + 1} of {rounds}")
+            prompt = make_prompt(successors, COPIED_LEN, edited, random.Random(number))
+            outputs = []
+            for drafts in (False, True):
+                scheduler.speculator = None
+                if drafts:
+                    scheduler.speculator = Speculator(make_proposer(settings), num_tokens=draft_len, pacer=Pacer(costs))
+                done = generator.generate([prompt], num_tokens)
+                outputs.append(done.token_ids)
+                speeds[drafts].append((num_tokens - 1) / done.decode_s)
+                if scheduler.speculator is not None:
+                    num_drafted += scheduler.speculator.counts.num_draft_tokens
+                    num_accepted += scheduler.speculator.counts.num_accepted_tokens
+            if outputs[0] != outputs[1] or outputs[0][0][0] != successors[prompt[-1]]:
+                raise AssertionError("the model does not copy, or not the same with drafts")
+        without, with_drafts = (statistics.median(speeds[drafts]) for drafts in (False, True))
+        results.append(
+            {
+                "edited": edited,
+                "acceptance_rate": num_accepted / max(num_drafted, 1),
+                "tokens_per_second_without": without,
+                "tokens_per_second": with_drafts,
+                "speedup": with_drafts / without,
+            }
+        )
+    return results
+
+
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speculative_decoding", description=__doc__)
@@ -162,7 +210,20 @@ def main() -> None:
         measure_acceptance(method, args.draft_tokens, 3 if args.quick else 20) for method in ("ngram", "suffix")
     ]
     speed = measure_speed(layers, args.dtype, args.tokens, args.draft_tokens, args.rounds)
-    print("octavo-nano repeats texts of 12 words, one stream, greedy:\n")
+    copying = measure_copying(layers, args.dtype, 3 * args.tokens, args.draft_tokens, args.rounds)
+    print("Qwen3-0.6B's shape, copying from the prompt, ngram, one stream:\n")
+    rows = [
+        [
+            f"{c['edited']:.0%}",
+            f"{c['acceptance_rate']:.0%}",
+            f"{c['tokens_per_second_without']:.1f}",
+            f"{c['tokens_per_second']:.1f}",
+            f"{c['speedup']:.2f}",
+        ]
+        for c in copying
+    ]
+    print(markdown_table(["of the prompt edited", "accepted", "tokens/s without", "with", "speed-up"], rows))
+    print("\noctavo-nano repeats texts of 12 words, one stream, greedy:\n")
     rows = [[a["method"], f"{a['acceptance_rate']:.0%}", f"{a['tokens_per_step']:.2f}"] for a in acceptance]
     print(markdown_table(["method", "draft tokens accepted", "tokens a step"], rows))
     print(f"\nQwen3-0.6B's shape, random {args.dtype} weights, one stream; a script knows the model's output:\n")
@@ -176,9 +237,14 @@ def main() -> None:
         for s in speed
     ]
     print(markdown_table(["draft tokens", "accepted", "tokens/s", "speed-up"], rows))
-    best = speed[1]["speedup"]
-    is_met = best >= GOAL_SPEEDUP
-    print(f"\nspeed-up where no draft is wrong: {best:.2f}, goal {GOAL_SPEEDUP}: {'met' if is_met else 'MISSED'}")
+    goals = []
+    for goal, value in (
+        ("speed-up with drafts that are all right", speed[1]["speedup"]),
+        ("speed-up of ngram where a tenth of the prompt is edited", copying[2]["speedup"]),
+    ):
+        is_met = value >= GOAL_SPEEDUP
+        goals.append({"goal": goal, "value": value, "at_least": GOAL_SPEEDUP, "met": is_met})
+        print(f"\n{goal}: {value:.2f}, goal {GOAL_SPEEDUP}: {'met' if is_met else 'MISSED'}")
     write_json(
         output_path(args, "speculative_decoding"),
         {
@@ -191,14 +257,8 @@ def main() -> None:
                 "dtype": args.dtype,
                 "layers": layers,
             },
-            "goals": [
-                {
-                    "goal": "speed-up with drafts that are all right",
-                    "value": best,
-                    "at_least": GOAL_SPEEDUP,
-                    "met": is_met,
-                }
-            ],
+            "goals": goals,
+            "copying": copying,
             "acceptance": acceptance,
             "speed": speed,
         },
