@@ -5,11 +5,12 @@ PORT ?= 8000
 ARGS ?=
 export VENV
 
-.PHONY: help serve test lint types format native sanitize clean
+.PHONY: help serve test coverage lint types format native sanitize clean
 
 help:
 	@echo "make serve    serve the model in the box on http://127.0.0.1:$(PORT) (PORT=…, ARGS='--max-model-len 1k …')"
 	@echo "make test     everything that CI runs"
+	@echo "make coverage the tests, and which lines they do not run (at least 90 % of all must be)"
 	@echo "make lint     formatting, lint and the import contract of the floors"
 	@echo "make types    mypy --strict on src/octavo"
 	@echo "make format   rewrite the sources in the project's format"
@@ -23,6 +24,9 @@ serve:
 
 test:
 	@.ci/run
+
+coverage:
+	@.ci/run coverage
 
 lint:
 	@.ci/run format lint floors
