@@ -42,7 +42,10 @@ def test_make_runs_the_steps_of_ci(target):
 def test_unknown_steps_are_refused_with_the_list():
     done = run(".ci/run", "lint", "tsts")
     assert done.returncode == 2
-    assert done.stderr == ".ci/run: there is no step 'tsts'; the steps are: format lint types floors tests readme coverage\n"
+    assert (
+        done.stderr
+        == ".ci/run: there is no step 'tsts'; the steps are: format lint types floors tests readme coverage\n"
+    )
 
 
 def test_an_old_python_is_refused(tmp_path):

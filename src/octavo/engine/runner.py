@@ -118,5 +118,5 @@ def allocate_kv_caches(
 ) -> list[LayerKVCache]:
     """Allocate the KV cache of every layer, with the padding block 0 on top of ``num_blocks``."""
     shape = (num_blocks + 1, block_size, model.num_kv_heads, model.head_dim)
-    num_layers, num_parts = model.config.num_hidden_layers, model.config.cached_parts
-    return [LayerKVCache.allocate(shape, dtype, device, num_parts=num_parts) for _ in range(num_layers)]
+    config = model.config
+    return LayerKVCache.allocate(config.num_hidden_layers, shape, dtype, device, num_parts=config.cached_parts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,9 +29,17 @@ class LayerKVCache:
 
     @classmethod
     def allocate(
-        cls, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device, *, num_parts: int = 2
-    ) -> LayerKVCache:
-        """Return a cache of the given shape of keys, whose memory is reserved but not yet written.
+        cls,
+        num_layers: int,
+        shape: tuple[int, int, int, int],
+        dtype: torch.dtype,
+        device: torch.device,
+        *,
+        num_parts: int = 2,
+    ) -> list[LayerKVCache]:
+        """Return caches of the given shape of keys, whose memory is reserved but not yet written.
+
+        They lie side by side: on huge pages of their own, each would leave the rest of its last page empty.
 
         Args:
             num_parts: 2 for keys and values, 1 if both are the same tensor.
@@ -40,15 +48,19 @@ class LayerKVCache:
 
         from octavo.kernels.cpu.huge_pages import empty_on_huge_pages
 
-        def empty(*sizes: int) -> Tensor:
-            if device.type == "cpu":
-                return empty_on_huge_pages(sizes, dtype)
-            return torch.empty(sizes, dtype=dtype, device=device)
-
-        parts = [empty(*shape) for _ in range(num_parts)] * (2 // num_parts)
-        if dtype is torch.int8:
-            parts += [torch.empty(shape[:3], dtype=torch.float32, device=device) for _ in range(2)]
-        return cls(*parts)
+        sizes = (num_layers, num_parts, *shape)
+        if device.type == "cpu":
+            parts = empty_on_huge_pages(sizes, dtype)
+        else:
+            parts = torch.empty(sizes, dtype=dtype, device=device)
+        caches = [cls(*(list(layer) * (2 // num_parts))) for layer in parts]
+        if dtype is not torch.int8:
+            return caches
+        scales = torch.empty((num_layers, 2, *shape[:3]), dtype=torch.float32, device=device)
+        return [
+            replace(cache, key_scales=key, value_scales=value)
+            for cache, (key, value) in zip(caches, scales, strict=True)
+        ]
 
     @property
     def num_bytes(self) -> int:

@@ -120,7 +120,7 @@ class DecoderRunner(VectorRunner):
         # Each sequence may leave the rest of a block empty; block 0 is padding.
         num_blocks = max_num_tokens // block_size + max_num_seqs + 1
         shape = (num_blocks, block_size, model.num_kv_heads, model.head_dim)
-        self._cache = LayerKVCache.allocate(shape, dtype, device, num_parts=model.config.cached_parts)
+        (self._cache,) = LayerKVCache.allocate(1, shape, dtype, device, num_parts=model.config.cached_parts)
 
     def compute(self, input_ids: Tensor, requests: Sequence[PoolingRequest], groups: Groups) -> Tensor:
         return pool(self.model(input_ids, self._context(groups)), groups, self.pooling.pooling_type)
