@@ -142,7 +142,7 @@ def _read(path: Path) -> None:
 def _measure_memory(variant: Variant, setting: Setting) -> Figures:
     """Fill a small KV cache and look at what all processes take."""
     shape, load = setting.shape, setting.load
-    weights_bytes = round(shape.num_parameters * variant.bytes_per_weight)
+    weights_bytes = variant.weight_bytes(shape)
     if variant.flags is None:
         worker: WorkerProcess
         with _start(variant, setting) as worker:

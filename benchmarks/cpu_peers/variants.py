@@ -10,6 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from benchmarks.report import progress
+from benchmarks.shapes import Qwen3Shape
 
 OURS = "octavo"
 PACKAGES = {
@@ -29,7 +30,7 @@ _BYTES_OF = {
     "f16": 2.0,
     "int8": 1.0,
     "q8_0": 34 / 32,
-    "int4": 0.5 + 2 / 128,
+    "int4": 0.5 + 2 / 64,
     "q4_0": 18 / 32,
 }
 
@@ -73,10 +74,10 @@ class Variant:
             return "int8_gops"
         return "bf16_gflops" if self.weights == "bf16" or self.engine == "openvino" else "matmul_gflops"
 
-    @property
-    def bytes_per_weight(self) -> float:
-        """Bytes of a weight as stored, with its part of a scale."""
-        return _BYTES_OF[self.weights]
+    def weight_bytes(self, shape: Qwen3Shape) -> int:
+        """Return the bytes of a model's weights as stored, scales included. The head of our int4 is int8."""
+        num_head = shape.vocab_size * shape.hidden_size if self.weights == "int4" else 0
+        return round((shape.num_parameters - num_head) * _BYTES_OF[self.weights] + num_head * _BYTES_OF["int8"])
 
 
 def _octavo(weights: str, file: str, *flags: str, **options: object) -> Variant:
