@@ -190,4 +190,4 @@ def test_hub_that_never_answers_is_given_up_soon(monkeypatch: pytest.MonkeyPatch
         start = time.monotonic()
         with pytest.raises(ModelError, match="the hub cannot be reached"):
             resolve_model("octavo/tiny")
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 20
