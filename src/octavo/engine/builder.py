@@ -79,9 +79,6 @@ def build_engine(
     memory.check_weights_fit(num_weight_bytes, free_memory(device), device.type)
     logger.info("weights: %s, %s", format_bytes(num_weight_bytes), formats.method or "not quantized")
     is_native = device.type == "cpu" and has_native()
-    if is_native:
-        # What is left to torch is small, and its threads would spin on the cores that the kernels' own threads need.
-        torch.set_num_threads(1)
     rounds_activations = is_native and wants_rounded_activations(config.dtype)
     if rounds_activations:
         logger.info("activations: rounded to bfloat16 for products with bfloat16 matrices")
@@ -124,7 +121,7 @@ def build_engine(
         num_blocks,
         config.block_size,
         device,
-        _name(kv_cache_dtype),
+        dtype_name(kv_cache_dtype),
     )
     runner = Runner(
         model,
@@ -151,8 +148,8 @@ def build_engine(
         block_size=config.block_size,
         max_model_len=max_model_len,
         device=str(device),
-        dtype=_name(dtype),
-        kv_cache_dtype=_name(kv_cache_dtype),
+        dtype=dtype_name(dtype),
+        kv_cache_dtype=dtype_name(kv_cache_dtype),
         quantization=formats.method,
         batch_invariant=batch_invariant,
         failed_adapters=failed,
@@ -238,19 +235,22 @@ def kv_cache_bytes_per_token(config: ModelConfig, dtype: torch.dtype) -> int:
     )
 
 
-def _name(dtype: torch.dtype) -> str:
+def dtype_name(dtype: torch.dtype) -> str:
+    """Return what settings call a dtype."""
     return str(dtype).removeprefix("torch.")
 
 
 def prepare_cpu(num_threads: int | None) -> None:
     """Give torch and the native kernels their threads; say so if there are no native kernels."""
-    if num_threads is not None:
-        torch.set_num_threads(num_threads)
     status = native_status()
     if status.missing_because is None:
         load_native().set_num_threads(num_threads or default_num_threads())
+        # What is left to torch is small, and its threads would spin on the cores that the kernels' own threads need.
+        torch.set_num_threads(1)
         logger.info("native CPU kernels: %s", status.active_isa)
     else:
+        if num_threads is not None:
+            torch.set_num_threads(num_threads)
         logger.warning(
             "there are no native CPU kernels (%s): torch computes instead, more slowly. To have them, install a C++ "
             "compiler and then octavo once more with: pip install --force-reinstall --no-deps octavo",

@@ -1,9 +1,13 @@
-"""Proposers whose drafts a test decides on, and the scheduler's view of them."""
+"""Proposers whose drafts a test decides on, the scheduler's view of them, an engine, and all that its outputs say."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
+from octavo import LLM
+from octavo.engine.outputs import RequestOutput
 from octavo.engine.request import Request
 
 
@@ -23,3 +27,18 @@ class ScriptedProposer:
 
     def forget(self, request: Request) -> None:
         self.forgotten.append(request.request_id)
+
+
+def engine(checkpoint: Path, **settings: Any) -> LLM:
+    settings = {"max_model_len": 128, "kv_cache_memory_bytes": "4MiB", "max_num_seqs": 8} | settings
+    return LLM(str(checkpoint), **settings)
+
+
+def what_was_said(outputs: list[RequestOutput]) -> list[list[tuple[Any, ...]]]:
+    return [
+        [
+            (list(o.token_ids), o.text, o.logprobs, o.cumulative_logprob, o.finish_reason, o.stop_reason)
+            for o in output.outputs
+        ]
+        for output in outputs
+    ]

@@ -17,7 +17,7 @@ from octavo.engine.speculation.speculator import SpeculationCounts, Speculator
 from octavo.engine.thinking import ThinkingBudget
 from octavo.kernels import cpu
 from tests.checkpoints import make_checkpoint
-from tests.engine.speculation.made_drafts import ScriptedProposer
+from tests.engine.speculation.made_drafts import ScriptedProposer, engine, what_was_said
 
 pytestmark = pytest.mark.skipif(not cpu.has_native(), reason="no native kernels: bits depend on the chunk")
 
@@ -59,24 +59,9 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     return make_checkpoint(directory, request.param, tokenizer=True, num_hidden_layers=2, **FAMILIES[request.param])
 
 
-def engine(checkpoint: Path, **settings: Any) -> LLM:
-    settings = {"max_model_len": 128, "kv_cache_memory_bytes": "4MiB", "max_num_seqs": 8} | settings
-    return LLM(str(checkpoint), **settings)
-
-
 def generate(llm: LLM) -> list[RequestOutput]:
     prompts, params = zip(*WORKLOAD, strict=True)
     return llm.generate(list(prompts), list(params), use_tqdm=False)
-
-
-def what_was_said(outputs: list[RequestOutput]) -> list[list[tuple[Any, ...]]]:
-    return [
-        [
-            (list(o.token_ids), o.text, o.logprobs, o.cumulative_logprob, o.finish_reason, o.stop_reason)
-            for o in output.outputs
-        ]
-        for output in outputs
-    ]
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from octavo.engine.thinking import ThinkingBudget
 from octavo.errors import RequestError
 from octavo.kernels import cpu
 from octavo.text import Tokenizer
-from tests.engine.speculation.made_drafts import ScriptedProposer
+from tests.engine.speculation.made_drafts import ScriptedProposer, engine, what_was_said
 from tests.engine.structured.made_schemas import make_schema
 
 pytestmark = pytest.mark.skipif(not cpu.has_native(), reason="no native kernels: bits depend on the chunk")
@@ -88,24 +88,9 @@ def make_workload(seed: int, tokenizer: Tokenizer, num_requests: int = 40) -> li
     return workload
 
 
-def engine(checkpoint: Path, **settings: Any) -> LLM:
-    settings = {"max_model_len": 128, "kv_cache_memory_bytes": "4MiB", "max_num_seqs": 8} | settings
-    return LLM(str(checkpoint), **settings)
-
-
 def generate(llm: LLM, workload: Sequence[Request]) -> list[RequestOutput]:
     prompts, params = zip(*workload, strict=True)
     return llm.generate(list(prompts), list(params), use_tqdm=False)
-
-
-def what_was_said(outputs: list[RequestOutput]) -> list[list[tuple[Any, ...]]]:
-    return [
-        [
-            (list(o.token_ids), o.text, o.logprobs, o.cumulative_logprob, o.finish_reason, o.stop_reason)
-            for o in output.outputs
-        ]
-        for output in outputs
-    ]
 
 
 @pytest.fixture(scope="module")

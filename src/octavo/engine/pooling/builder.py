@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from octavo.config.sizes import format_bytes
 from octavo.engine import memory
 from octavo.engine.batch_invariance import is_batch_invariant, log_batch_invariance
 from octavo.engine.builder import (
     choose_device,
     choose_dtype,
+    dtype_name,
     free_memory,
     prepare_cpu,
     wants_rounded_activations,
@@ -67,9 +66,6 @@ def build_pooling_engine(
     num_weight_bytes = pooling_weight_bytes(model_config, dtype=dtype, formats=formats)
     memory.check_weights_fit(num_weight_bytes, free_memory(device), device.type)
     is_native = device.type == "cpu" and has_native()
-    if is_native:
-        # As for models that generate: torch's threads would spin on the cores that the kernels' own threads need.
-        torch.set_num_threads(1)
     model = load_pooling_model(
         directory,
         model_config,
@@ -101,7 +97,7 @@ def build_pooling_engine(
         formats.method or "not quantized",
         pooling.pooling_type,
         device,
-        str(dtype).removeprefix("torch."),
+        dtype_name(dtype),
     )
     core = PoolingCore(runner, max_num_seqs=config.max_num_seqs, max_num_batched_tokens=num_step_tokens)
     ready = EngineReady(
@@ -109,8 +105,8 @@ def build_pooling_engine(
         block_size=config.block_size,
         max_model_len=max_model_len,
         device=str(device),
-        dtype=str(dtype).removeprefix("torch."),
-        kv_cache_dtype=str(dtype).removeprefix("torch."),
+        dtype=dtype_name(dtype),
+        kv_cache_dtype=dtype_name(dtype),
         quantization=formats.method,
         batch_invariant=batch_invariant,
     )
