@@ -104,6 +104,17 @@ class RecordedCalls:
         """Compute again, with the numbers that are now in the same tensors."""
         self._program.run()
 
+    @property
+    def names(self) -> list[str]:
+        """The kernels, in the order of their calls."""
+        names: list[str] = self._program.names
+        return names
+
+    def run_timed(self) -> list[int]:
+        """As ``run``; return how many nanoseconds each call took."""
+        times_ns: list[int] = self._program.run_timed()
+        return times_ns
+
 
 def record(function: Callable[[], R], arena: Arena) -> tuple[R, RecordedCalls]:
     """Call ``function`` and write down the kernel calls that it makes.

@@ -131,6 +131,8 @@ NB_MODULE(_native, m) {
     nb::class_<Program> program(m, "Program");
     program.def(nb::init<>())
         .def("run", &Program::run, nb::call_guard<nb::gil_scoped_release>())
+        .def("run_timed", &Program::run_timed, nb::call_guard<nb::gil_scoped_release>())
+        .def_prop_ro("names", &Program::names)
         .def_prop_ro("num_calls", &Program::num_calls);
     Operations operations(m, program);
     bind_linear(m, operations);
