@@ -44,31 +44,41 @@ template <int kRows>
 struct Bf16Kernel {
     static constexpr int kStrips = strips_at_once<kRows>();
 
-    static void run(const Product& args, int64_t first_row, int64_t panel) {
-        for (int strip = 0; strip < kStripsPerPanel; strip += kStrips)
-            run_strips(args, first_row, panel, strip * kWidth);
-    }
-
-    static void run_strips(const Product& args, int64_t first_row, int64_t panel, int64_t lane) {
+    static void run(const Product& args, int64_t first_row, int64_t panel, const Pass& pass) {
         const PackedMatrix& weight = *args.weight;
-        const int64_t features = weight.panel_features();
-        const auto* weights = static_cast<const uint16_t*>(weight.data()) + panel * features * kPanelColumns;
-        F32 low[kRows][kStrips], high[kRows][kStrips];
-        add_all(weights + lane * kFeaturesALine, features, RowPointers<kRows, Bf16Input>(args.x, first_row), low, high);
-        for (int s = 0; s < kStrips; ++s)
-            for (int r = 0; r < kRows; ++r)
-                finish(args.output, weight.panels(), first_row + r, panel, lane + s * kWidth, low[r][s], high[r][s]);
+        const auto* weights =
+            static_cast<const uint16_t*>(weight.data()) + panel * weight.panel_features() * kPanelColumns;
+        Ahead<kRows> ahead(pass, weights, weight.panel_bytes(), kStripsPerPanel / kStrips);
+        for (int strip = 0; strip < kStripsPerPanel; strip += kStrips)
+            run_strips(args, first_row, panel, strip * kWidth, weights, ahead);
     }
 
+    static void run_strips(const Product& args, int64_t first_row, int64_t panel, int64_t lane,
+                           const uint16_t* weights, Ahead<kRows>& ahead) {
+        const PackedMatrix& weight = *args.weight;
+        alignas(64) float sums[kRows][kStrips][2][kWidth];
+        add_all(weights + lane * kFeaturesALine, weight.panel_features(),
+                RowPointers<kRows, Bf16Input>(args.x, first_row), ahead, sums);
+        for (int s = 0; s < kStrips; ++s) {
+            const StripOutput output(args.output, weight.panels(), panel, lane + s * kWidth);
+            for (int r = 0; r < kRows; ++r) output.write(first_row + r, load(sums[r][s][0]), load(sums[r][s][1]));
+        }
+    }
+
+    // Sums in registers while they grow, and then in memory, where a loop over the rows finds them.
     static void add_all(const uint16_t* weights, int64_t features, RowPointers<kRows, Bf16Input> x,
-                        F32 (&low_sums)[kRows][kStrips], F32 (&high_sums)[kRows][kStrips]) {
+                        Ahead<kRows>& ahead_of_all,
+                        float (&sums)[kRows][kStrips][2][kWidth]) {
+        Ahead<kRows> ahead = ahead_of_all;
         F32 low[kRows][kStrips], high[kRows][kStrips];
+#pragma GCC unroll 12
         for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
             for (int s = 0; s < kStrips; ++s) low[r][s] = high[r][s] = zero();
         for (int64_t k = 0; k < features; k += PackedMatrix::kPairedFeaturesAStep) {
 #pragma GCC unroll 4
             for (int line = 0; line < kLinesAStep; ++line) {
-                prefetch_weights<kRows>(weights);
+                ahead.fetch(weights);
 #pragma GCC unroll 4
                 for (int s = 0; s < kStrips; ++s) {
                     const uint16_t* strip = weights + s * kWidth * kFeaturesALine;
@@ -84,8 +94,14 @@ struct Bf16Kernel {
             }
             x.advance(PackedMatrix::kPairedFeaturesAStep);
         }
+        ahead_of_all = ahead;
+#pragma GCC unroll 12
         for (int r = 0; r < kRows; ++r)
-            for (int s = 0; s < kStrips; ++s) low_sums[r][s] = low[r][s], high_sums[r][s] = high[r][s];
+#pragma GCC unroll 4
+            for (int s = 0; s < kStrips; ++s) {
+                store(sums[r][s][0], low[r][s]);
+                store(sums[r][s][1], high[r][s]);
+            }
     }
 };
 

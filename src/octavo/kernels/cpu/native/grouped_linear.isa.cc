@@ -23,7 +23,6 @@ constexpr int kRowsBeyond = 2;
 #else
 constexpr int kRowsBeyond = 0;
 #endif
-constexpr int64_t kCacheLine = 64;
 
 F32 load_scale(const float* p) { return load(p); }
 F32 load_scale(const uint16_t* p) { return load_f16(p); }
@@ -34,15 +33,6 @@ struct GroupSums {
     I32 of[kHalves][kRows];
 };
 
-// Bring in what follows the line of weights at p: of one half, only what is in the second level already.
-template <int kRows, int kHalves>
-void prefetch_line(const uint8_t* p) {
-    if constexpr (kHalves == 2)
-        prefetch_weights<kRows>(p);
-    else
-        prefetch(p + kNearPrefetchBytes);
-}
-
 struct Nibbles {
     static constexpr int kMaxRowsOfStrip = kRowsThatFit + kRowsBeyond;
     static constexpr int kMaxRows = kMaxRowsOfStrip, kRowsABlock = kRowsThatFit;
@@ -52,7 +42,8 @@ struct Nibbles {
     static constexpr int kLinesAUnit = kFeatures / 8;
 
     template <int kRows, int kHalves>
-    static void add_unit(const uint8_t* line, const RowPointers<kRows, int8_t>& x, GroupSums<kRows, kHalves>& sums) {
+    static void add_unit(const uint8_t* line, const RowPointers<kRows, int8_t>& x, Ahead<kRows>& ahead,
+                         GroupSums<kRows, kHalves>& sums) {
         Unit units[kHalves][kRows];
 #pragma GCC unroll 2
         for (int h = 0; h < kHalves; ++h)
@@ -64,7 +55,7 @@ struct Nibbles {
 #pragma GCC unroll 2
             for (int h = 0; h < kHalves; ++h)
                 load_nibbles(line + h * GroupedMatrix::kLineBytes / 2, first[h], second[h]);
-            prefetch_line<kRows, kHalves>(line);
+            ahead.fetch(line);
 #pragma GCC unroll 12
             for (int r = 0; r < kRows; ++r) {
                 const I32 x_first = broadcast_quad(x.at(r, i * 8)), x_second = broadcast_quad(x.at(r, i * 8 + 4));
@@ -89,13 +80,14 @@ struct Bytes {
     static constexpr int kLinesAUnit = kFeatures / 4;
 
     template <int kRows, int kHalves>
-    static void add_unit(const uint8_t* line, const RowPointers<kRows, int8_t>& x, GroupSums<kRows, kHalves>& sums) {
+    static void add_unit(const uint8_t* line, const RowPointers<kRows, int8_t>& x, Ahead<kRows>& ahead,
+                         GroupSums<kRows, kHalves>& sums) {
 #pragma GCC unroll 8
         for (int i = 0; i < kLinesAUnit; ++i, line += GroupedMatrix::kLineBytes) {
             Quads8 w[kHalves];
 #pragma GCC unroll 2
             for (int h = 0; h < kHalves; ++h) w[h] = load_quads(line + h * GroupedMatrix::kLineBytes / 2);
-            prefetch_line<kRows, kHalves>(line);
+            ahead.fetch(line);
 #pragma GCC unroll 12
             for (int r = 0; r < kRows; ++r) {
                 const I32 quad = broadcast_quad(x.at(r, i * 4));
@@ -116,31 +108,33 @@ struct Grouped {
             F32 of[kHalves][kRows];
         };
 
-        static void run(const GroupedLinearArgs& args, int64_t first_row, int64_t panel) {
-            for (int strip = 0; strip < kStripsPerPanel; ++strip) run_strip(args, first_row, panel, strip * kWidth);
+        static void run(const GroupedLinearArgs& args, int64_t first_row, int64_t panel, const Pass& pass) {
+            const int64_t panel_bytes = args.weight->panel_bytes();
+            const uint8_t* weights = args.weight->data() + panel * panel_bytes;
+            Ahead<kRows> ahead(pass, weights, panel_bytes, kStripsPerPanel * 2 / kHalves);
+            for (int strip = 0; strip < kStripsPerPanel; ++strip)
+                run_strip(args, first_row, panel, strip * kWidth, weights, ahead);
         }
 
-        static void run_strip(const GroupedLinearArgs& args, int64_t first_row, int64_t panel, int64_t lane) {
+        static void run_strip(const GroupedLinearArgs& args, int64_t first_row, int64_t panel, int64_t lane,
+                              const uint8_t* weights, Ahead<kRows>& ahead) {
             Sums turns[2 / kHalves];
             for (int turn = 0; turn < 2 / kHalves; ++turn)
-                add_groups(args, first_row, panel, lane + turn * kHalfPanel, turn, turns[turn]);
+                add_groups(args, first_row, lane + turn * kHalfPanel, weights, ahead, turns[turn]);
             const Sums &low = turns[0], &high = turns[2 / kHalves - 1];
-            for (int r = 0; r < kRows; ++r) {
-                finish(args.output, args.weight->panels(), first_row + r, panel, lane, low.of[0][r],
-                       high.of[kHalves - 1][r]);
-            }
+            const StripOutput output(args.output, args.weight->panels(), panel, lane);
+            for (int r = 0; r < kRows; ++r) output.write(first_row + r, low.of[0][r], high.of[kHalves - 1][r]);
         }
 
-        static void add_groups(const GroupedLinearArgs& args, int64_t first_row, int64_t panel, int64_t column,
-                               int turn, Sums& result) {
+        static void add_groups(const GroupedLinearArgs& args, int64_t first_row, int64_t column,
+                               const uint8_t* block, Ahead<kRows>& ahead_of_all, Sums& result) {
             const GroupedMatrix& weight = *args.weight;
             const int64_t num_groups = weight.num_groups(), group_size = weight.format().group_size;
             const int64_t lines_offset = weight.lines_offset(), block_bytes = weight.block_bytes();
             const Shift shift = weight.format().shift;
             const float* x_scales = args.x.scales + first_row;
             const int32_t* negated_sums = args.x.negated_sums + first_row;
-            const uint8_t* block = weight.data() + panel * weight.panel_bytes();
-            const uint8_t* next_panel = block + weight.panel_bytes() + turn * weight.panel_bytes() / 2;
+            Ahead<kRows> ahead = ahead_of_all;
             RowPointers<kRows, int8_t> x(args.x, first_row);
             Sums sums;
 #pragma GCC unroll 2
@@ -150,18 +144,12 @@ struct Grouped {
             for (int64_t group = 0; group < num_groups; ++group, block += block_bytes) {
                 const auto* scales = reinterpret_cast<const Scale*>(block) + column;
                 const uint8_t* shifts = block + weight.scales_bytes();
-                if constexpr (kHalves == 2) {
-                    for (int64_t offset = 0; offset < lines_offset; offset += kCacheLine)
-                        prefetch(block + kPrefetchBytes + offset);
-                } else {
-                    for (int64_t offset = 0; offset < block_bytes / 2; offset += kCacheLine)
-                        prefetch_l2(next_panel + group * block_bytes / 2 + offset);
-                }
+                for (int64_t offset = 0; offset < lines_offset; offset += kLineBytes) ahead.fetch(block + offset);
                 GroupSums<kRows, kHalves> of_group;
                 start(shift, reinterpret_cast<const uint16_t*>(shifts) + column, negated_sums, of_group);
                 const uint8_t* line = block + lines_offset + column * GroupedMatrix::kBytesAColumn;
                 for (int64_t k = 0; k < group_size; k += Format::kFeatures) {
-                    Format::add_unit(line, x, of_group);
+                    Format::add_unit(line, x, ahead, of_group);
                     line += Format::kLinesAUnit * GroupedMatrix::kLineBytes;
                     x.advance(Format::kFeatures);
                 }
@@ -179,6 +167,7 @@ struct Grouped {
                 negated_sums += args.x.num_rows;
             }
             result = sums;
+            ahead_of_all = ahead;
         }
 
         // A zero point takes its product with the sum of the group's activations off.

@@ -121,10 +121,11 @@ void compute_panel(const LinearArgs& args, const RowBlock& block, int64_t panel)
                                first, end, sums[turn]);
     }
     for (int turn = 0; turn < kTurns; ++turn)
-        for (int s = 0; s < kStrips; ++s)
+        for (int s = 0; s < kStrips; ++s) {
+            const StripOutput output(args.output, args.weight->panels(), panel, (turn * kStrips + s) * kWidth);
             for (int r = 0; r < kRows; ++r)
-                finish(args.output, args.weight->panels(), block.first + r, panel, (turn * kStrips + s) * kWidth,
-                       sums[turn].low[r][s], sums[turn].high[r][s]);
+                output.write(block.first + r, sums[turn].low[r][s], sums[turn].high[r][s]);
+        }
 }
 
 using ComputeBlock = void (*)(const LinearArgs& args, const RowBlock& block, int64_t first_panel, int64_t end_panel);
@@ -174,11 +175,11 @@ void linear(const LinearArgs& args) {
             if (num_rows > kMaxRowsInPlace) interleave(args, first, num_rows, interleaved + first * in_features);
         });
     }
-    division.run([&](int64_t block, int64_t first_panel, int64_t end_panel) {
-        const int64_t first = division.first_row(block), num_rows = division.rows_of(block);
+    division.run([&](const Pass& pass) {
+        const int64_t first = division.first_row(pass.block), num_rows = division.rows_of(pass.block);
         const bool in_place = num_rows <= kMaxRowsInPlace;
         const float* data = in_place ? args.x + first * args.x_stride : interleaved + first * in_features;
-        choose_block(weight.type(), num_rows)(args, {first, data, args.x_stride}, first_panel, end_panel);
+        choose_block(weight.type(), num_rows)(args, {first, data, args.x_stride}, pass.first_panel, pass.end_panel);
     });
 }
 

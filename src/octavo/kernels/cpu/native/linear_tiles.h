@@ -14,23 +14,29 @@ constexpr int kStripsPerPanel = kHalfPanel / kWidth;
 
 inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+// What a thread computes at a time: a block of rows with some panels. It is one of `num_passes` over these panels.
+struct Pass {
+    int64_t block, first_panel, end_panel;
+    int64_t number, num_passes;
+};
 
 // How a product is divided: rows into blocks of about equal size, blocks into chunks, panels into groups. A task is
-// a group of panels with a chunk of blocks.
+// a group of panels with a chunk of blocks. All blocks of a chunk pass by a few panels before the next ones have their turn.
 struct Division {
-    // Weights that stay in the second-level cache while all rows pass by.
-    static constexpr int64_t kGroupBytes = 384 * 1024;
+    // Weights of a turn: they, those of the next turn and the rows stay in the second-level cache.
+    static constexpr int64_t kTurnBytes = 128 * 1024;
     static constexpr int kTasksPerThread = 8;
 
-    int64_t num_rows, num_blocks, num_panels, panels_per_group, num_groups, num_chunks;
+    int64_t num_rows, num_blocks, num_panels, panels_per_group, panels_per_turn, num_groups, num_chunks;
 
     Division(int64_t num_rows, int64_t max_rows_a_block, int64_t num_panels, int64_t panel_bytes)
         : num_rows(num_rows), num_blocks(divide_up(num_rows, max_rows_a_block)), num_panels(num_panels) {
         const int64_t num_threads = pool().num_threads();
         const int64_t wanted_tasks = num_threads == 1 ? 1 : num_threads * kTasksPerThread;
         panels_per_group = divide_up(num_panels, wanted_tasks);
-        if (num_blocks > 1)
-            panels_per_group = smaller(panels_per_group, divide_up(kGroupBytes, panel_bytes + 1));
+        panels_per_turn = num_blocks == 1 ? panels_per_group : larger(kTurnBytes / (panel_bytes + 1), 1);
         num_groups = divide_up(num_panels, panels_per_group);
         num_chunks = smaller(num_blocks, divide_up(wanted_tasks, num_groups));
     }
@@ -39,15 +45,17 @@ struct Division {
     int64_t rows_of(int64_t block) const { return first_row(block + 1) - first_row(block); }
     int64_t first_block(int64_t chunk) const { return chunk * num_blocks / num_chunks; }
 
-    // Call body(block, first_panel, end_panel) for all blocks of rows and all panels, on all threads.
+    // Call body(pass) for all blocks of rows and all panels, on all threads.
     template <typename Body>
     void run(Body&& body) const {
         pool().parallel_for_streams(num_groups * num_chunks, [&](int64_t task) {
             const int64_t group = task / num_chunks, chunk = task % num_chunks;
             const int64_t first_panel = group * panels_per_group;
             const int64_t end_panel = smaller(first_panel + panels_per_group, num_panels);
-            for (int64_t block = first_block(chunk); block < first_block(chunk + 1); ++block)
-                body(block, first_panel, end_panel);
+            const int64_t begin = first_block(chunk), end = first_block(chunk + 1);
+            for (int64_t panel = first_panel; panel < end_panel; panel += panels_per_turn)
+                for (int64_t block = begin; block < end; ++block)
+                    body(Pass{block, panel, smaller(panel + panels_per_turn, end_panel), block - begin, end - begin});
         });
     }
 };
@@ -58,42 +66,59 @@ inline int lanes_before(int64_t end, int64_t column) {
     return left < 0 ? 0 : left < kWidth ? static_cast<int>(left) : kWidth;
 }
 
-inline F32 load_lanes(const float* p, int n) { return n == kWidth ? load(p) : load_first(p, n); }
-
-inline void store_lanes(float* p, F32 v, int n) {
-    if (n == kWidth)
-        store(p, v);
-    else
-        store_first(p, v, n);
-}
-
-inline F32 with_bias(const LinearOutput& out, F32 sums, int64_t column, int n) {
-    return out.bias ? sums + load_lanes(out.bias + column, n) : sums;
-}
-
-inline F32 with_residual(const LinearOutput& out, F32 result, int64_t row, int64_t column, int n) {
-    return out.residual ? result + load_lanes(out.residual + row * out.residual_stride + column, n) : result;
-}
-
-inline void store_result(const LinearOutput& out, int64_t row, int64_t column, F32 result, int n) {
-    store_lanes(out.y + row * out.y_stride + column, with_residual(out, result, row, column, n), n);
-}
-
-// Finish one row of the strip whose first column in the panel is `lane`: bias, residual, gate, store.
-inline void finish(const LinearOutput& out, const Panels& panels, int64_t row, int64_t panel, int64_t lane, F32 low,
-                   F32 high) {
-    if (panels.gated) {
-        const int64_t size = panels.out_features / 2, column = panel * kHalfPanel + lane;
-        const int n = lanes_before(size, column);
-        const F32 gate = with_residual(out, with_bias(out, low, column, n), row, column, n);
-        const F32 up = with_residual(out, with_bias(out, high, size + column, n), row, size + column, n);
-        store_lanes(out.y + row * out.y_stride + column, silu(gate) * up, n);
-    } else {
-        const int64_t column = panel * kPanelColumns + lane, second = column + kHalfPanel;
-        const int n = lanes_before(panels.out_features, column), m = lanes_before(panels.out_features, second);
-        store_result(out, row, column, with_bias(out, low, column, n), n);
-        store_result(out, row, second, with_bias(out, high, second, m), m);
+// Where the results of a strip go, whose first column in the panel is `lane`: what is the same for all rows is found once.
+class StripOutput {
+  public:
+    StripOutput(const LinearOutput& out, const Panels& panels, int64_t panel, int64_t lane)
+        : out_(out), gated_(panels.gated) {
+        const int64_t size = gated_ ? panels.out_features / 2 : panels.out_features;
+        column_ = panel * (gated_ ? kHalfPanel : kPanelColumns) + lane;
+        second_ = column_ + (gated_ ? size : kHalfPanel);
+        num_low_ = lanes_before(size, column_);
+        num_high_ = gated_ ? num_low_ : lanes_before(size, second_);
+        is_whole_ = num_low_ == kWidth && num_high_ == kWidth;
     }
-}
+
+    // Finish one row: bias, residual, gate, store.
+    [[gnu::always_inline]] void write(int64_t row, F32 low, F32 high) const {
+        if (!is_whole_) return write_lanes(row, low, high);
+        if (out_.bias) {
+            low = low + load(out_.bias + column_);
+            high = high + load(out_.bias + second_);
+        }
+        if (out_.residual) {
+            const float* residual = out_.residual + row * out_.residual_stride;
+            low = low + load(residual + column_);
+            high = high + load(residual + second_);
+        }
+        float* y = out_.y + row * out_.y_stride;
+        if (gated_) return store(y + column_, silu(low) * high);
+        store(y + column_, low);
+        store(y + second_, high);
+    }
+
+  private:
+    // The same for a strip that reaches over the last column.
+    void write_lanes(int64_t row, F32 low, F32 high) const {
+        low = add_lanes(row, low, column_, num_low_);
+        high = add_lanes(row, high, second_, num_high_);
+        float* y = out_.y + row * out_.y_stride;
+        if (gated_) return store_first(y + column_, silu(low) * high, num_low_);
+        store_first(y + column_, low, num_low_);
+        store_first(y + second_, high, num_high_);
+    }
+
+    F32 add_lanes(int64_t row, F32 sums, int64_t column, int n) const {
+        if (n == 0) return sums;
+        if (out_.bias) sums = sums + load_first(out_.bias + column, n);
+        if (out_.residual) sums = sums + load_first(out_.residual + row * out_.residual_stride + column, n);
+        return sums;
+    }
+
+    const LinearOutput& out_;
+    int64_t column_, second_;
+    int num_low_, num_high_;
+    bool gated_, is_whole_;
+};
 
 }  // namespace octavo::OCTAVO_ISA

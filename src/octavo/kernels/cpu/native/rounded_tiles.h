@@ -14,20 +14,36 @@ constexpr int kPrefetchBytes = 8192;
 // From so many rows on, weights wait in the second level, where they do not push the activations out of the first.
 constexpr int kRowsThatFillCache = 6;
 constexpr int kFarPrefetchBytes = 16384, kNearPrefetchBytes = 2048;
+constexpr int kCacheLine = 64, kLineBytes = 128;
 
-// Bring in what follows the line at p, 128 bytes.
+// Fetches weights while others are multiplied: some to the first level, which come soon, and others to the second, evenly, so that
+// memory is not idle. Each of the passes over the same panels fetches a share of the panels that come next.
 template <int kRows>
-inline void prefetch_weights(const void* p) {
-    const char* line = static_cast<const char*>(p);
-    for (int half = 0; half < 128; half += 64) {
-        if constexpr (kRows < kRowsThatFillCache) {
-            prefetch(line + kPrefetchBytes + half);
-        } else {
-            prefetch(line + kNearPrefetchBytes + half);
-            prefetch_l2(line + kFarPrefetchBytes + half);
-        }
+class Ahead {
+  public:
+    // `weights` is the panel that this pass is at, and num_turns how many times it goes over its lines.
+    Ahead(const Pass& pass, const void* weights, int64_t panel_bytes, int num_turns)
+        : next_(static_cast<const char*>(weights)), advance_(kLineBytes / (num_turns * pass.num_passes)) {
+        if (pass.num_passes == 1)
+            next_ += num_turns == 1 ? kFarPrefetchBytes : panel_bytes;
+        else
+            next_ += (pass.end_panel - pass.first_panel) * panel_bytes + panel_bytes * pass.number / pass.num_passes;
     }
-}
+
+    // Called for each line of the panel, with its address.
+    void fetch(const void* line) {
+        constexpr int kAhead = kRows < kRowsThatFillCache ? kPrefetchBytes : kNearPrefetchBytes;
+        for (int byte = 0; byte < kLineBytes; byte += kCacheLine) {
+            prefetch(static_cast<const char*>(line) + kAhead + byte);
+            if constexpr (kRows >= kRowsThatFillCache) prefetch_l2(next_ + byte);
+        }
+        next_ += advance_;
+    }
+
+  private:
+    const char* next_;
+    int64_t advance_;
+};
 
 // Rows that another core rounded are in its cache: fetched all together, they come as fast as memory.
 template <typename Rows>
@@ -57,14 +73,14 @@ struct RowPointers {
     }
 };
 
-// Kernel<kRows>::run(args, first_row, panel), for the number of rows that a block has.
+// Kernel<kRows>::run(args, first_row, panel, pass), for the number of rows that a block has.
 template <template <int> typename Kernel, typename Args, int... kRowsLessOne>
-void run_panels(const Args& args, int64_t num_rows, int64_t first_row, int64_t first_panel, int64_t end_panel,
+void run_panels(const Args& args, int64_t num_rows, int64_t first_row, const Pass& pass,
                 std::integer_sequence<int, kRowsLessOne...>) {
-    using Run = void (*)(const Args& args, int64_t first_row, int64_t panel);
+    using Run = void (*)(const Args& args, int64_t first_row, int64_t panel, const Pass& pass);
     static constexpr Run table[] = {Kernel<kRowsLessOne + 1>::run...};
     const Run run = table[num_rows - 1];
-    for (int64_t panel = first_panel; panel < end_panel; ++panel) run(args, first_row, panel);
+    for (int64_t panel = pass.first_panel; panel < pass.end_panel; ++panel) run(args, first_row, panel, pass);
 }
 
 // Up to kMaxRows rows are one block, more are blocks of at most `rows_a_block`.
@@ -74,10 +90,10 @@ void run_linear(const Args& args, int64_t rows_a_block = kMaxRows) {
     if (args.x.num_rows == 0 || num_panels == 0) return;
     const int64_t most_rows = args.x.num_rows <= kMaxRows ? kMaxRows : rows_a_block;
     const Division division(args.x.num_rows, most_rows, num_panels, args.weight->panel_bytes());
-    division.run([&](int64_t block, int64_t first_panel, int64_t end_panel) {
-        prefetch_rows(args.x, division.first_row(block), division.rows_of(block));
-        run_panels<Kernel>(args, division.rows_of(block), division.first_row(block), first_panel, end_panel,
-                           std::make_integer_sequence<int, kMaxRows>());
+    division.run([&](const Pass& pass) {
+        const int64_t first_row = division.first_row(pass.block), num_rows = division.rows_of(pass.block);
+        prefetch_rows(args.x, first_row, num_rows);
+        run_panels<Kernel>(args, num_rows, first_row, pass, std::make_integer_sequence<int, kMaxRows>());
     });
 }
 

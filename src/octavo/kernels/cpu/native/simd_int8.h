@@ -3,7 +3,7 @@
 // I32 has kWidth lanes of 32 bits. A lane may also hold a quad: four numbers of one byte, those of four neighbouring
 // features of one column. Activations are from -127 to 127.
 //
-//   broadcast_i32(value), to_f32(v), subtract_i32(a, b)
+//   broadcast_i32(value), load_i32(p), store_i32(p, v), to_f32(v), add_i32(a, b), subtract_i32(a, b)
 //   broadcast_quad(p)               the four bytes at p in every lane
 //   multiply_small(a, b)            products of lanes; factors and products fit: a in [0, 2^15), b in [-2^15, 2^15)
 //   load_u16(p)                     kWidth 2-byte numbers, widened
@@ -37,6 +37,9 @@ inline I32 broadcast_quad(const int8_t* p) {
     return broadcast_i32(quad);
 }
 inline F32 to_f32(I32 v) { return __builtin_convertvector(v, F32); }
+inline I32 load_i32(const int32_t* p) { return load_vector<I32>(p); }
+inline void store_i32(int32_t* p, I32 v) { std::memcpy(p, &v, sizeof v); }
+inline I32 add_i32(I32 a, I32 b) { return a + b; }
 inline I32 subtract_i32(I32 a, I32 b) { return a - b; }
 inline I32 multiply_small(I32 a, I32 b) { return a * b; }
 inline I32 load_u16(const uint16_t* p) { return bits_of<I32>(widen(p)); }
@@ -76,6 +79,9 @@ inline I32 broadcast_quad(const int8_t* p) {
     return _mm256_set1_epi32(quad);
 }
 inline F32 to_f32(I32 v) { return _mm256_cvtepi32_ps(v); }
+inline I32 load_i32(const int32_t* p) { return load_bytes(p); }
+inline void store_i32(int32_t* p, I32 v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
+inline I32 add_i32(I32 a, I32 b) { return _mm256_add_epi32(a, b); }
 inline I32 subtract_i32(I32 a, I32 b) { return _mm256_sub_epi32(a, b); }
 inline I32 multiply_small(I32 a, I32 b) { return _mm256_madd_epi16(a, b); }
 inline I32 load_u16(const uint16_t* p) {
@@ -129,6 +135,9 @@ inline I32 broadcast_quad(const int8_t* p) {
     return _mm512_set1_epi32(quad);
 }
 inline F32 to_f32(I32 v) { return _mm512_cvtepi32_ps(v); }
+inline I32 load_i32(const int32_t* p) { return load_bytes(p); }
+inline void store_i32(int32_t* p, I32 v) { _mm512_storeu_si512(p, v); }
+inline I32 add_i32(I32 a, I32 b) { return _mm512_add_epi32(a, b); }
 inline I32 subtract_i32(I32 a, I32 b) { return _mm512_sub_epi32(a, b); }
 inline I32 multiply_small(I32 a, I32 b) { return _mm512_madd_epi16(a, b); }
 inline I32 load_u16(const uint16_t* p) {
