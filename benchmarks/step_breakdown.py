@@ -7,10 +7,13 @@ kernel are medians over the steps, summed over the layers.
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,6 +27,7 @@ from benchmarks.shapes import QWEN3_0_6B, SMOLLM2_135M
 from octavo.kernels.cpu.recording import RecordedCalls
 
 PROMPT_LEN = 128
+_STEP_TOKENS = 512  # the engine's default on a CPU
 _SHAPES = {"qwen3-0.6b": QWEN3_0_6B, "smollm2-135m": SMOLLM2_135M}
 _FORMATS: dict[str, dict[str, object]] = {
     "bf16": {"dtype": "bfloat16"},
@@ -33,14 +37,24 @@ _FORMATS: dict[str, dict[str, object]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class TimedStep:
+    """The recorded kernel calls of one step: their names and nanoseconds, and when the first one began, in seconds."""
+
+    started_s: float
+    names: list[str]
+    times_ns: list[int]
+
+
 @contextmanager
-def timed_calls() -> Iterator[list[tuple[list[str], list[int]]]]:
-    """Collect names and nanoseconds of the kernel calls of each recorded step."""
-    steps: list[tuple[list[str], list[int]]] = []
+def timed_calls() -> Iterator[list[TimedStep]]:
+    """Collect the recorded steps that run meanwhile."""
+    steps: list[TimedStep] = []
     run = RecordedCalls.run
 
     def run_timed(self: RecordedCalls) -> None:
-        steps.append((self.names, self.run_timed()))
+        started_s = time.perf_counter()
+        steps.append(TimedStep(started_s, self.names, self.run_timed()))
 
     RecordedCalls.run = run_timed  # type: ignore[method-assign]
     try:
@@ -66,15 +80,15 @@ def sum_layers(names: list[str], times_ns: list[float], num_layers: int) -> dict
 
 
 def measure(generator: OctavoGenerator, batch: int, num_steps: int, vocab_size: int, num_layers: int) -> dict[str, Any]:
-    """Time one batch."""
-    prompts = random_prompts(batch, PROMPT_LEN, vocab_size, seed=batch)
-    generator.generate(prompts, 3)
+    """Time one batch: steps from when all prompts are computed until the first sequence ends."""
+    generator.generate(random_prompts(batch, PROMPT_LEN, vocab_size, seed=batch), 2)
     with timed_calls() as steps:
-        result = generator.generate(random_prompts(batch, PROMPT_LEN, vocab_size, seed=batch + 1), num_steps + 1)
-    of_full_batch = [times for names, times in steps if len(times) == len(steps[-1][1])]
-    medians = [statistics.median(of_call) for of_call in zip(*of_full_batch, strict=True)]
-    calls = sum_layers(steps[-1][0], medians, num_layers)
-    step_ms = 1e3 * result.decode_s / num_steps
+        num_chunks = batch * PROMPT_LEN // _STEP_TOKENS  # while they are computed, the first sequences decode already
+        generator.generate(random_prompts(batch, PROMPT_LEN, vocab_size, seed=batch + 1), num_steps + num_chunks + 3)
+    steps = steps[1:num_steps]  # of the first, the record may have been made just now
+    medians = [statistics.median(of_call) for of_call in zip(*(step.times_ns for step in steps), strict=True)]
+    calls = sum_layers(steps[0].names, medians, num_layers)
+    step_ms = 1e3 * statistics.median(b.started_s - a.started_s for a, b in itertools.pairwise(steps))
     return {"batch": batch, "step_ms": step_ms, "calls_ms": calls, "other_ms": step_ms - sum(calls.values())}
 
 
