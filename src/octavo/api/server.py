@@ -11,6 +11,7 @@ import socket
 import sys
 
 from octavo.config import ServerConfig
+from octavo.engine.start_up import uncollected
 from octavo.errors import ConfigError, EngineDeadError, ModelError
 
 EXIT_ENGINE_DIED = 1
@@ -24,7 +25,8 @@ def serve(config: ServerConfig) -> int:
     """
     try:
         with bind(config.host, config.port) as listener:
-            from octavo.api.lifecycle import run_server
+            with uncollected():
+                from octavo.api.lifecycle import run_server
 
             return asyncio.run(run_server(config, listener))
     except (ConfigError, ModelError) as error:

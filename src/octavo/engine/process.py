@@ -33,7 +33,9 @@ from octavo.engine.messages import (
     StepOutput,
     UnloadAdapter,
 )
+from octavo.engine.pages_ahead import weight_pages
 from octavo.engine.pooling.messages import AddPoolingRequests
+from octavo.engine.start_up import uncollected
 from octavo.errors import OctavoError
 from octavo.models.pooling_files import read_model_kind
 from octavo.observe.logging import set_up_logging
@@ -61,7 +63,8 @@ def main() -> int:
         socket.setsockopt(zmq.LINGER, _LINGER_MS)
         socket.connect(address)
     try:
-        core = _build(launch, outbox)
+        with uncollected():
+            core = _build(launch, outbox)
         if core is None:
             return 2
         _run(core, inbox, outbox)
@@ -77,13 +80,15 @@ def main() -> int:
 def _build(launch: EngineLaunch, outbox: zmq.Socket[bytes]) -> AnyCore | None:
     """Build the engine and announce it, or announce why it cannot be built and return None."""
     started = time.monotonic()
-    from octavo.engine.any_core import build_any_engine  # after the sockets: this import loads torch
-
     directory = Path(launch.directory)
     config = EngineConfig.model_validate_json(launch.config)
+    pages = weight_pages(config, directory)
+    from octavo.engine.any_core import build_any_engine  # after the sockets: this import loads torch
+
     try:
         kind = read_model_kind(directory, config.runner)
-        built = build_any_engine(config, directory, kind, launch.max_model_len, launch.adapters)
+        with pages.lent():
+            built = build_any_engine(config, directory, kind, launch.max_model_len, launch.adapters)
     except OctavoError as error:
         _send(outbox, EngineFailed(str(error), is_user_error=True))
         return None
