@@ -61,8 +61,11 @@ class _StopSignals:
         (self.second if self.first.is_set() else self.first).set()
 
 
-async def run_server(config: ServerConfig, listener: socket.socket) -> int:
+async def run_server(config: ServerConfig, listener: socket.socket, standby: asyncio.subprocess.Process) -> int:
     """Serve on a bound socket until a signal; return the exit code.
+
+    Args:
+        standby: a process for the engine (``engine/standby.py``).
 
     Raises:
         ConfigError, ModelError: the engine cannot start with these settings or this model.
@@ -76,18 +79,20 @@ async def run_server(config: ServerConfig, listener: socket.socket) -> int:
         http_server_level=config.uvicorn_log_level,
     )
     with _tracing(config) as tracing:
-        return await _run(config, listener, tracing)
+        return await _run(config, listener, tracing, standby)
 
 
-async def _run(config: ServerConfig, listener: socket.socket, tracing: Tracing | None) -> int:
+async def _run(
+    config: ServerConfig, listener: socket.socket, tracing: Tracing | None, standby: asyncio.subprocess.Process
+) -> int:
     names = config.served_model_name or [config.model]
     metrics = None if config.disable_log_stats else EngineMetrics(names[0], prefix=config.metrics_prefix)
     with uncollected():
         llm = _make_llm(config, metrics, tracing)
     stop = _StopSignals()
     with stop.watched():
-        starting = asyncio.create_task(llm.start())
-        await asyncio.sleep(0)  # the engine process is on its way before this process imports its own half
+        starting = asyncio.create_task(llm.start(standby))
+        await asyncio.sleep(0)  # the engine knows what to load before this process imports its own half
         try:
             readiness = Readiness(llm)
             with uncollected():

@@ -1,7 +1,8 @@
 """The engine process: builds an engine core and runs its loop between two ZeroMQ sockets.
 
-Started by ``octavo.engine.client`` as ``python -m octavo.engine.process`` with one line of JSON on standard input. The
-pipe stays open as a sign of life: when it closes, the parent is gone and so is this process.
+Started by ``octavo.engine.standby`` as ``python -m octavo.engine.process``; it begins to import torch and waits for its
+launch, one line of JSON on standard input. The pipe stays open as a sign of life: when it closes, the parent is gone and
+so is this process.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,10 +52,16 @@ logger = logging.getLogger(__name__)
 
 def main() -> int:
     """Run one engine process to its end; returns its exit code."""
-    launch = msgspec.json.decode(sys.stdin.buffer.readline(), type=EngineLaunch)
-    set_up_logging(launch.log_level, "engine", launch.log_format)
     for number in (signal.SIGINT, signal.SIGTERM):  # whoever sends them to all processes of a service:
         signal.signal(number, signal.SIG_IGN)  # the parent decides when to end
+    with uncollected():
+        # Loads torch meanwhile. What might be wrong with it is told by _build, which imports it again.
+        threading.Thread(target=import_module, args=("octavo.engine.any_core",), daemon=True).start()
+        line = sys.stdin.buffer.readline()
+    if not line:  # the parent is gone
+        os._exit(1)
+    launch = msgspec.json.decode(line, type=EngineLaunch)
+    set_up_logging(launch.log_level, "engine", launch.log_format)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     context = zmq.Context()
     inbox = context.socket(zmq.PULL)
@@ -83,7 +91,7 @@ def _build(launch: EngineLaunch, outbox: zmq.Socket[bytes]) -> AnyCore | None:
     directory = Path(launch.directory)
     config = EngineConfig.model_validate_json(launch.config)
     pages = weight_pages(config, directory)
-    from octavo.engine.any_core import build_any_engine  # after the sockets: this import loads torch
+    from octavo.engine.any_core import build_any_engine
 
     try:
         kind = read_model_kind(directory, config.runner)
