@@ -238,9 +238,7 @@ class EngineClient:
             shutil.rmtree(self._socket_directory, ignore_errors=True)
             self._socket_directory = None
 
-    async def _launch(
-        self, standby: asyncio.subprocess.Process | None = None
-    ) -> tuple[_EngineProcess, EngineReady]:
+    async def _launch(self, standby: asyncio.subprocess.Process | None = None) -> tuple[_EngineProcess, EngineReady]:
         if self._socket_directory is None:
             self._socket_directory = _make_socket_directory()
         self._generation += 1

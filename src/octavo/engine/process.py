@@ -1,8 +1,8 @@
 """The engine process: builds an engine core and runs its loop between two ZeroMQ sockets.
 
-Started by ``octavo.engine.standby`` as ``python -m octavo.engine.process``; it begins to import torch and waits for its
-launch, one line of JSON on standard input. The pipe stays open as a sign of life: when it closes, the parent is gone and
-so is this process.
+Started by ``octavo.engine.standby`` as ``python -m octavo.engine.process``. It begins to import torch and waits for its
+launch, one line of JSON on standard input. The pipe stays open as a sign of life: when it closes, the parent is gone
+and so is this process.
 """
 
 from __future__ import annotations

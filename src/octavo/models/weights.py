@@ -27,7 +27,7 @@ SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 
 _MAX_LISTED = 20
-# An open file keeps every page in memory that was ever read from it, but to open it takes as long as to pack a small tensor.
+# An open file keeps every page in memory that was ever read from it, but to open it takes as long as to pack a tensor.
 _REOPEN_AFTER_BYTES = 4 << 20
 
 
