@@ -16,7 +16,7 @@ from octavo.bench.offline import (
 )
 from octavo.engine.llm import LLM
 from octavo.errors import ConfigError
-from octavo.models.loading import load_model
+from octavo.models.loading import LoadOptions, load_model
 from tests.checkpoints import make_checkpoint
 
 
@@ -60,7 +60,7 @@ def test_a_step_reads_all_weights_once_and_the_keys_and_values_so_far(llm, monke
     monkeypatch.setattr("octavo.bench.decode_traffic.read_bandwidth", lambda device, dtype: 1e9)
     config = llm.model_config
     directory, cpu = Path(llm.config.model), torch.device("cpu")
-    model = load_model(directory, config, dtype=torch.float32, device=cpu)
+    model = load_model(directory, config, LoadOptions(dtype=torch.float32, device=cpu))
     num_weights = sum(parameter.numel() for parameter in model.parameters())
     unread = 0 if config.tie_word_embeddings else config.vocab_size * config.hidden_size
     kv_elements = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim

@@ -72,7 +72,7 @@ class Stage:
         program = self._directory / "python"
         program.write_text("#!/bin/sh\n" + "\n".join(lines) + "\n")
         program.chmod(0o755)
-        self._monkeypatch.setattr(client_module.sys, "executable", str(program))
+        self._monkeypatch.setattr(sys, "executable", str(program))
 
     _python = sys.executable
 

@@ -10,12 +10,12 @@ from octavo.engine.profiling import run_largest_steps
 from octavo.engine.runner import Runner
 from octavo.engine.step import StepPlan, StepResult
 from octavo.models.config import ModelConfig
-from octavo.models.loading import load_model
+from octavo.models.loading import LoadOptions, load_model
 
 
 def test_the_largest_steps_fill_the_budget_with_sequences_and_with_context(checkpoint: Path) -> None:
     model = load_model(
-        checkpoint, ModelConfig.from_directory(checkpoint), dtype=torch.float32, device=torch.device("cpu")
+        checkpoint, ModelConfig.from_directory(checkpoint), LoadOptions(dtype=torch.float32, device=torch.device("cpu"))
     )
     config = EngineConfig(max_num_seqs=8, max_num_batched_tokens=64)
     plans: list[StepPlan] = []

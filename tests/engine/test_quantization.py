@@ -15,7 +15,7 @@ from octavo.engine.builder import build_engine
 from octavo.errors import ConfigError, ModelError
 from octavo.models.config import ModelConfig
 from octavo.models.layers.decoder import CausalLM
-from octavo.models.loading import load_model
+from octavo.models.loading import LoadOptions, load_model
 from octavo.models.quantization.choice import choose_formats
 from tests.checkpoints import load_oracle, make_checkpoint
 from tests.models.paged_run import PagedRun
@@ -94,7 +94,9 @@ def quantised_oracle(directory: Path, model: CausalLM) -> Any:
 
 def load(directory: Path, method: str) -> CausalLM:
     config = ModelConfig.from_directory(directory)
-    return load_model(directory, config, dtype=torch.float32, device=CPU, formats=choose_formats(method, None))
+    return load_model(
+        directory, config, LoadOptions(dtype=torch.float32, device=CPU), formats=choose_formats(method, None)
+    )
 
 
 @pytest.mark.usefixtures("without_native_kernels")  # which round the tokens to int8
@@ -149,7 +151,7 @@ def test_native_weights_give_the_logits_of_torchs(method: str | None, bound: flo
     config, prompt = ModelConfig.from_directory(tmp_path), PROMPTS[-1]
     formats = choose_formats(method, None)
     torchs, natives = (
-        load_model(tmp_path, config, dtype=torch.float32, device=CPU, formats=formats, native=native)
+        load_model(tmp_path, config, LoadOptions(dtype=torch.float32, device=CPU, native=native), formats=formats)
         for native in (False, True)
     )
     (expected,), (logits,) = (
@@ -166,7 +168,9 @@ def test_native_weights_of_packed_checkpoints_stand_for_the_same_matrices(varian
     config = ModelConfig.from_directory(tmp_path / "packed")
     formats = choose_formats(None, config.quantization)
     torchs, natives = (
-        load_model(tmp_path / "packed", config, dtype=torch.float32, device=CPU, formats=formats, native=native)
+        load_model(
+            tmp_path / "packed", config, LoadOptions(dtype=torch.float32, device=CPU, native=native), formats=formats
+        )
         for native in (False, True)
     )
     for ours, theirs in zip(natives.layers, torchs.layers, strict=True):

@@ -12,12 +12,12 @@ from torch import Tensor
 from octavo.models.config import ModelConfig
 from octavo.models.forward_context import ForwardContext, LayerKVCache
 from octavo.models.layers.decoder import CausalLM
-from octavo.models.loading import load_model
+from octavo.models.loading import LoadOptions, load_model
 
 
 def load_float32(directory: Path) -> CausalLM:
     config = ModelConfig.from_directory(directory)
-    return load_model(directory, config, dtype=torch.float32, device=torch.device("cpu"))
+    return load_model(directory, config, LoadOptions(dtype=torch.float32, device=torch.device("cpu")))
 
 
 class PagedRun:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from octavo.models.config import ModelConfig
 from octavo.models.layers.decoder import CausalLM
 from octavo.models.layers.mixture import MixtureOfExperts
-from octavo.models.loading import load_model
+from octavo.models.loading import LoadOptions, load_model
 from octavo.models.quantization.choice import choose_formats
 from tests.checkpoints import make_checkpoint
 
@@ -22,10 +22,8 @@ def load(directory: Path, method: str, *, native: bool) -> CausalLM:
     return load_model(
         directory,
         ModelConfig.from_directory(directory),
-        dtype=torch.float32,
-        device=torch.device("cpu"),
+        LoadOptions(dtype=torch.float32, device=torch.device("cpu"), native=native),
         formats=choose_formats(method, None),
-        native=native,
     )
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from octavo.errors import ModelError
 from octavo.models.config import ModelConfig
-from octavo.models.loading import load_model
+from octavo.models.loading import LoadOptions, load_model
 from octavo.models.weights import iterate_checkpoint
 from tests.checkpoints import make_checkpoint
 from tests.models.paged_run import PagedRun, load_float32
@@ -144,7 +144,7 @@ def test_directory_without_weights_says_what_it_holds(checkpoint: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_weights_are_converted_to_the_type_asked_for(checkpoint: Path, dtype: torch.dtype) -> None:
-    model = load_model(checkpoint, ModelConfig.from_directory(checkpoint), dtype=dtype, device=CPU)
+    model = load_model(checkpoint, ModelConfig.from_directory(checkpoint), LoadOptions(dtype=dtype, device=CPU))
     assert {parameter.dtype for parameter in model.parameters()} == {dtype}
     stored = load_file(checkpoint / "model.safetensors")["model.embed_tokens.weight"]
     assert torch.equal(model.embed_tokens.weight.weight, stored.to(dtype))
@@ -153,7 +153,7 @@ def test_weights_are_converted_to_the_type_asked_for(checkpoint: Path, dtype: to
 def dummy(directory: Path, seed: int, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     config = ModelConfig.from_directory(directory)
     return load_model(
-        directory / "nowhere", config, dtype=dtype, device=CPU, load_format="dummy", seed=seed
+        directory / "nowhere", config, LoadOptions(dtype=dtype, device=CPU, load_format="dummy", seed=seed)
     ).state_dict()
 
 
@@ -184,7 +184,7 @@ import sys
 from pathlib import Path
 import torch
 from octavo.models.config import ModelConfig
-from octavo.models.loading import load_model
+from octavo.models.loading import LoadOptions, load_model
 
 def kib(field):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(field))
@@ -192,7 +192,7 @@ def kib(field):
 directory = Path(sys.argv[1])
 config = ModelConfig.from_directory(directory)
 before = kib("VmRSS")
-model = load_model(directory, config, dtype=getattr(torch, sys.argv[2]), device=torch.device("cpu"))
+model = load_model(directory, config, LoadOptions(dtype=getattr(torch, sys.argv[2]), device=torch.device("cpu")))
 weights = sum(parameter.nbytes for parameter in model.parameters())
 print((kib("VmHWM") - before) * 1024, weights)
 """

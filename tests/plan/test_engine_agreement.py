@@ -15,7 +15,7 @@ from octavo.engine.profiling import run_largest_steps
 from octavo.kernels.cpu import has_native
 from octavo.models.config import ModelConfig
 from octavo.models.layers.decoder import CausalLM
-from octavo.models.loading import load_model
+from octavo.models.loading import LoadOptions, load_model
 from octavo.models.quantization.base import LinearWeight
 from octavo.models.quantization.choice import choose_formats
 from octavo.models.registry import ARCHITECTURES
@@ -90,7 +90,10 @@ def test_rounded_weights_are_what_the_engine_holds(tmp_path: Path, method: str, 
     config = ModelConfig.from_directory(directory)
     formats = choose_formats(method, config.quantization)
     model = load_model(
-        directory, config, dtype=torch.bfloat16, device=torch.device("cpu"), formats=formats, native=has_native()
+        directory,
+        config,
+        LoadOptions(dtype=torch.bfloat16, device=torch.device("cpu"), native=has_native()),
+        formats=formats,
     )
     planned = weight_bytes(shape_of(directory), "bfloat16", QUANTIZATIONS[method])
     assert planned == pytest.approx(held_bytes(model), rel=0.02)
@@ -126,7 +129,7 @@ def test_activations_are_what_the_largest_steps_hold(
     limits = {"max_num_seqs": max_num_seqs, "max_num_batched_tokens": max_num_batched_tokens}
     config = EngineConfig.model_validate(limits)
     cpu, dtype, max_model_len = torch.device("cpu"), torch.float32, 1024
-    model = load_model(directory, ModelConfig.from_directory(directory), dtype=dtype, device=cpu)
+    model = load_model(directory, ModelConfig.from_directory(directory), LoadOptions(dtype=dtype, device=cpu))
 
     with LiveMemory() as memory:
         run_largest_steps(config, model, max_model_len, cpu, dtype)

@@ -16,6 +16,7 @@ from octavo.api.readiness import Readiness
 from octavo.config import ServerConfig
 from octavo.config.lora_modules import parse_lora_modules
 from octavo.engine.async_llm import AsyncLLM
+from octavo.engine.start_up import uncollected
 from octavo.errors import ConfigError
 from octavo.observe.logging import set_up_logging
 from octavo.observe.metrics import EngineMetrics
@@ -60,8 +61,11 @@ class _StopSignals:
         (self.second if self.first.is_set() else self.first).set()
 
 
-async def run_server(config: ServerConfig, listener: socket.socket) -> int:
+async def run_server(config: ServerConfig, listener: socket.socket, standby: asyncio.subprocess.Process) -> int:
     """Serve on a bound socket until a signal; return the exit code.
+
+    Args:
+        standby: a process for the engine (``engine/standby.py``).
 
     Raises:
         ConfigError, ModelError: the engine cannot start with these settings or this model.
@@ -75,32 +79,42 @@ async def run_server(config: ServerConfig, listener: socket.socket) -> int:
         http_server_level=config.uvicorn_log_level,
     )
     with _tracing(config) as tracing:
-        return await _run(config, listener, tracing)
+        return await _run(config, listener, tracing, standby)
 
 
-async def _run(config: ServerConfig, listener: socket.socket, tracing: Tracing | None) -> int:
+async def _run(
+    config: ServerConfig, listener: socket.socket, tracing: Tracing | None, standby: asyncio.subprocess.Process
+) -> int:
     names = config.served_model_name or [config.model]
     metrics = None if config.disable_log_stats else EngineMetrics(names[0], prefix=config.metrics_prefix)
-    llm = _make_llm(config, metrics, tracing)
+    with uncollected():
+        llm = _make_llm(config, metrics, tracing)
     stop = _StopSignals()
     with stop.watched():
-        starting = asyncio.create_task(llm.start())
-        await asyncio.sleep(0)  # the engine process is on its way before this process imports its own half
+        starting = asyncio.create_task(llm.start(standby))
+        await asyncio.sleep(0)  # the engine knows what to load before this process imports its own half
         try:
-            from octavo.api.app import create_app
-
             readiness = Readiness(llm)
-            app = create_app(llm, config, metrics, readiness)
-            if tracing is not None:
-                from octavo.api.tracing import TraceRequests
-
-                app.add_middleware(
-                    TraceRequests, tracing=tracing, names=names, max_request_bytes=config.max_request_bytes
-                )
+            with uncollected():
+                app = _make_app(config, llm, metrics, readiness, tracing)
             return await _Server(config, listener, llm, app, readiness, stop).run(starting)
         finally:
             await _cancel(starting)
             await llm.shutdown()
+
+
+def _make_app(
+    config: ServerConfig, llm: AsyncLLM, metrics: EngineMetrics | None, readiness: Readiness, tracing: Tracing | None
+) -> FastAPI:
+    from octavo.api.app import create_app
+
+    app = create_app(llm, config, metrics, readiness)
+    if tracing is not None:
+        from octavo.api.tracing import TraceRequests
+
+        names = config.served_model_name or [config.model]
+        app.add_middleware(TraceRequests, tracing=tracing, names=names, max_request_bytes=config.max_request_bytes)
+    return app
 
 
 @contextlib.contextmanager

@@ -11,6 +11,8 @@ import socket
 import sys
 
 from octavo.config import ServerConfig
+from octavo.engine.standby import standby_engine
+from octavo.engine.start_up import uncollected
 from octavo.errors import ConfigError, EngineDeadError, ModelError
 
 EXIT_ENGINE_DIED = 1
@@ -24,13 +26,20 @@ def serve(config: ServerConfig) -> int:
     """
     try:
         with bind(config.host, config.port) as listener:
-            from octavo.api.lifecycle import run_server
-
-            return asyncio.run(run_server(config, listener))
+            return asyncio.run(_serve(config, listener))
     except (ConfigError, ModelError) as error:
         return _fail(error, EXIT_WRONG_SETTING)
     except EngineDeadError as error:
         return _fail(error, EXIT_ENGINE_DIED)
+
+
+async def _serve(config: ServerConfig, listener: socket.socket) -> int:
+    """Let the engine process and this one import their halves side by side."""
+    async with standby_engine() as standby:
+        with uncollected():
+            from octavo.api.lifecycle import run_server
+
+        return await run_server(config, listener, standby)
 
 
 def bind(host: str, port: int) -> socket.socket:

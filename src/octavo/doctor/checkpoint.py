@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from octavo.doctor.findings import Findings
 from octavo.errors import ModelError
 from octavo.models.config import ModelConfig
-from octavo.models.layers.parameters import Placement
+from octavo.models.loading import LoadOptions, placement_of
 from octavo.models.pooling_files import ModelKind
 from octavo.models.pooling_loading import build_pooling_model, own_names
 from octavo.models.quantization.choice import choose_formats
@@ -51,13 +51,12 @@ def check_checkpoint(directory: Path, kind: ModelKind, findings: Findings) -> No
         if not broken:
             tensors = (tensor for path in files for tensor in _headers(path))
             formats = choose_formats(None, config.quantization)
+            options = LoadOptions(torch.float32, _META)
             if kind.pooling is None and isinstance(config, ModelConfig):
-                placement = Placement(torch.float32, _META, linear_format=formats.linear, head_format=formats.head)
-                load_weights(model_class(config.architecture)(config, placement), tensors, _META, take=False)
+                model = model_class(config.architecture)(config, placement_of(options, formats))
+                load_weights(model, tensors, _META, take=False)
             else:
-                pooling_model = build_pooling_model(
-                    config, dtype=torch.float32, device=_META, formats=formats, native=False
-                )
+                pooling_model = build_pooling_model(config, options, formats)
                 load_weights(pooling_model, own_names(config, tensors), _META, take=False)
 
 

@@ -133,14 +133,17 @@ class AsyncLLM:
         """Sequences that have not finished."""
         return self._processor.num_unfinished + (0 if self.pooler is None else self.pooler.num_unfinished)
 
-    async def start(self) -> EngineReady:
+    async def start(self, standby: asyncio.subprocess.Process | None = None) -> EngineReady:
         """Launch the engine process; returns when the model is ready.
+
+        Args:
+            standby: a process that has begun to import what the engine needs (``engine/standby.py``).
 
         Raises:
             ConfigError: the model does not fit, or its files or those of an adapter are broken.
             EngineDeadError: the process died for another reason.
         """
-        ready = await self._client.start()
+        ready = await self._client.start(standby)
         if ready.failed_adapters:
             await self._client.shutdown()
             raise ConfigError("\n".join(ready.failed_adapters.values()))

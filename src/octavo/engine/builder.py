@@ -21,12 +21,12 @@ from octavo.engine.profiling import run_largest_steps
 from octavo.engine.runner import Runner
 from octavo.engine.scheduler import Scheduler
 from octavo.engine.speculation.builder import make_speculator
-from octavo.engine.speculation.draft_loading import load_draft_model
+from octavo.engine.speculation.draft_loading import find_draft_model, load_draft_model
 from octavo.engine.structured.compiler import GrammarCompiler
 from octavo.engine.structured.vocabulary import grammar_vocabulary
 from octavo.errors import ConfigError, OctavoError
 from octavo.kernels.cpu import default_num_threads, has_native, load_native, native_status
-from octavo.models.loading import load_model, weight_bytes
+from octavo.models.loading import LoadOptions, load_model, weight_bytes
 from octavo.models.quantization.choice import choose_formats
 from octavo.plan.memory import kv_bytes_per_token
 
@@ -82,32 +82,23 @@ def build_engine(
     rounds_activations = is_native and wants_rounded_activations(config.dtype)
     if rounds_activations:
         logger.info("activations: rounded to bfloat16 for products with bfloat16 matrices")
-    model = load_model(
-        directory,
-        model_config,
-        dtype=dtype,
-        device=device,
-        load_format=config.load_format,
-        seed=config.seed,
-        formats=formats,
-        native=is_native,
-        rounds_activations=rounds_activations,
-    )
-    loaded, failed = _load_adapters(config, model, device, adapters) if config.enable_lora else (None, {})
-    draft_model = load_draft_model(
-        config,
-        model_config,
-        max_model_len,
-        dtype=dtype,
-        device=device,
-        native=is_native,
-        rounds_activations=rounds_activations,
-        free_bytes=free_memory(device),
-    )
+    draft = find_draft_model(config, model_config, max_model_len)
     kv_cache_dtype = choose_kv_cache_dtype(config.kv_cache_dtype, dtype, model_config)
     bytes_per_token = kv_cache_bytes_per_token(model_config, kv_cache_dtype)
-    if draft_model is not None:
-        bytes_per_token += kv_cache_bytes_per_token(draft_model.config, kv_cache_dtype)
+    if draft is not None:
+        bytes_per_token += kv_cache_bytes_per_token(draft.config, kv_cache_dtype)
+    memory.check_kv_cache_setting(config, max_model_len=max_model_len, bytes_per_token=bytes_per_token)
+    options = LoadOptions(
+        dtype,
+        device,
+        load_format=config.load_format,
+        seed=config.seed,
+        native=is_native,
+        rounds_activations=rounds_activations,
+    )
+    model = load_model(directory, model_config, options, formats=formats)
+    loaded, failed = _load_adapters(config, model, device, adapters) if config.enable_lora else (None, {})
+    draft_model = None if draft is None else load_draft_model(draft, options, free_bytes=free_memory(device))
     if device.type == "cuda":
         budget = _profile_cuda(config, model, max_model_len, device, kv_cache_dtype)
     else:

@@ -8,10 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import shutil
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -34,6 +32,7 @@ from octavo.engine.messages import (
     Shutdown,
     StepOutput,
 )
+from octavo.engine.standby import start_engine_process
 from octavo.errors import ConfigError, EngineDeadError
 from octavo.observe.logging import current_log_format
 
@@ -45,9 +44,6 @@ _MAX_RESTART_DELAY_S = 30.0
 _STABLE_AFTER_S = 60.0
 _LAST_WORDS_TIMEOUT_S = 1.0
 _END_TIMEOUT_S = 5.0
-# Threads that spin at the end of a parallel loop take the core from the thread that they wait for as soon as anything
-# else runs on the machine, and this process always does. What the user has set wins.
-_PASSIVE_WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
 _MAX_SOCKET_PATH = 100  # the kernel's limit is 108 bytes
 
 logger = logging.getLogger(__name__)
@@ -71,7 +67,12 @@ class _EngineProcess:
         self._process: asyncio.subprocess.Process | None = None
 
     async def launch(
-        self, config: EngineConfig, directory: Path, max_model_len: int, adapters: list[LoRARequest]
+        self,
+        config: EngineConfig,
+        directory: Path,
+        max_model_len: int,
+        adapters: list[LoRARequest],
+        standby: asyncio.subprocess.Process | None,
     ) -> None:
         launch = EngineLaunch(
             config=EngineConfig.model_validate(
@@ -85,15 +86,7 @@ class _EngineProcess:
             log_format=current_log_format(),
             adapters=adapters,
         )
-        # A session of its own: Ctrl-C in a terminal is for the parent alone, which then ends the engine in good order.
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "octavo.engine.process",
-            stdin=asyncio.subprocess.PIPE,
-            start_new_session=True,
-            env=_PASSIVE_WAITING | os.environ,
-        )
+        self._process = standby or await start_engine_process()
         if self._process.stdin is None:
             raise AssertionError("the engine process was started with a pipe")
         self._process.stdin.write(msgspec.json.encode(launch) + b"\n")
@@ -196,15 +189,18 @@ class EngineClient:
         """The engine's process; None while there is none that is ready."""
         return None if self._process is None else self._process.process_id
 
-    async def start(self) -> EngineReady:
+    async def start(self, standby: asyncio.subprocess.Process | None = None) -> EngineReady:
         """Launch the process; returns when the model is ready.
+
+        Args:
+            standby: a process of ``start_engine_process`` for the engine's first life.
 
         Raises:
             ConfigError: the settings or the model's files are at fault.
             EngineDeadError: the process died for another reason.
         """
         try:
-            process, ready = await self._launch()
+            process, ready = await self._launch(standby)
         except BaseException as error:
             self._remove_sockets()
             self.state = "dead"
@@ -242,13 +238,13 @@ class EngineClient:
             shutil.rmtree(self._socket_directory, ignore_errors=True)
             self._socket_directory = None
 
-    async def _launch(self) -> tuple[_EngineProcess, EngineReady]:
+    async def _launch(self, standby: asyncio.subprocess.Process | None = None) -> tuple[_EngineProcess, EngineReady]:
         if self._socket_directory is None:
             self._socket_directory = _make_socket_directory()
         self._generation += 1
         process = _EngineProcess(self._socket_directory, self._generation)
         try:
-            await process.launch(self._config, self._directory, self._max_model_len, self._adapters())
+            await process.launch(self._config, self._directory, self._max_model_len, self._adapters(), standby)
             ready = await self._wait_until_ready(process)
         except BaseException:
             await process.end()

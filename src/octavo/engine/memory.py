@@ -53,10 +53,26 @@ def num_kv_blocks(budget: KVCacheBudget, *, config: EngineConfig, max_model_len:
     return min(fitting, config.max_num_seqs * blocks_per_sequence)
 
 
+def check_kv_cache_setting(config: EngineConfig, *, max_model_len: int, bytes_per_token: int) -> None:
+    """Refuse a size that the user set before anything is loaded; other budgets are known only afterwards.
+
+    Raises:
+        ConfigError: one sequence of ``max_model_len`` does not fit.
+    """
+    if (budget := _budget_of_user(config)) is not None:
+        num_kv_blocks(budget, config=config, max_model_len=max_model_len, bytes_per_token=bytes_per_token)
+
+
+def _budget_of_user(config: EngineConfig) -> KVCacheBudget | None:
+    if config.kv_cache_memory_bytes is None:
+        return None
+    return KVCacheBudget(config.kv_cache_memory_bytes, "--kv-cache-memory-bytes", is_explicit=True)
+
+
 def cpu_kv_cache_budget(config: EngineConfig, available_bytes: int) -> KVCacheBudget:
     """Return the budget on a CPU: what the user set, or a quarter of the memory that is free, at most 4 GiB."""
-    if config.kv_cache_memory_bytes is not None:
-        return KVCacheBudget(config.kv_cache_memory_bytes, "--kv-cache-memory-bytes", is_explicit=True)
+    if (budget := _budget_of_user(config)) is not None:
+        return budget
     num_bytes = default_cpu_kv_cache_bytes(available_bytes)
     source = f"the default on a CPU (a quarter of the {format_bytes(available_bytes)} that are free, at most 4 GiB)"
     return KVCacheBudget(num_bytes, source, is_explicit=False)
@@ -75,8 +91,8 @@ def cuda_kv_cache_budget(
     Raises:
         ConfigError: nothing is left.
     """
-    if config.kv_cache_memory_bytes is not None:
-        return KVCacheBudget(config.kv_cache_memory_bytes, "--kv-cache-memory-bytes", is_explicit=True)
+    if (budget := _budget_of_user(config)) is not None:
+        return budget
     allowed = int(total_bytes * config.gpu_memory_utilization)
     left = allowed - used_bytes - peak_activation_bytes
     arithmetic = (

@@ -1,7 +1,8 @@
 """The engine process: builds an engine core and runs its loop between two ZeroMQ sockets.
 
-Started by ``octavo.engine.client`` as ``python -m octavo.engine.process`` with one line of JSON on standard input. The
-pipe stays open as a sign of life: when it closes, the parent is gone and so is this process.
+Started by ``octavo.engine.standby`` as ``python -m octavo.engine.process``. It begins to import torch and waits for its
+launch, one line of JSON on standard input. The pipe stays open as a sign of life: when it closes, the parent is gone
+and so is this process.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +35,9 @@ from octavo.engine.messages import (
     StepOutput,
     UnloadAdapter,
 )
+from octavo.engine.pages_ahead import weight_pages
 from octavo.engine.pooling.messages import AddPoolingRequests
+from octavo.engine.start_up import uncollected
 from octavo.errors import OctavoError
 from octavo.models.pooling_files import read_model_kind
 from octavo.observe.logging import set_up_logging
@@ -48,10 +52,16 @@ logger = logging.getLogger(__name__)
 
 def main() -> int:
     """Run one engine process to its end; returns its exit code."""
-    launch = msgspec.json.decode(sys.stdin.buffer.readline(), type=EngineLaunch)
-    set_up_logging(launch.log_level, "engine", launch.log_format)
     for number in (signal.SIGINT, signal.SIGTERM):  # whoever sends them to all processes of a service:
         signal.signal(number, signal.SIG_IGN)  # the parent decides when to end
+    with uncollected():
+        # Loads torch meanwhile. What might be wrong with it is told by _build, which imports it again.
+        threading.Thread(target=import_module, args=("octavo.engine.any_core",), daemon=True).start()
+        line = sys.stdin.buffer.readline()
+    if not line:  # the parent is gone
+        os._exit(1)
+    launch = msgspec.json.decode(line, type=EngineLaunch)
+    set_up_logging(launch.log_level, "engine", launch.log_format)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     context = zmq.Context()
     inbox = context.socket(zmq.PULL)
@@ -61,7 +71,8 @@ def main() -> int:
         socket.setsockopt(zmq.LINGER, _LINGER_MS)
         socket.connect(address)
     try:
-        core = _build(launch, outbox)
+        with uncollected():
+            core = _build(launch, outbox)
         if core is None:
             return 2
         _run(core, inbox, outbox)
@@ -77,13 +88,15 @@ def main() -> int:
 def _build(launch: EngineLaunch, outbox: zmq.Socket[bytes]) -> AnyCore | None:
     """Build the engine and announce it, or announce why it cannot be built and return None."""
     started = time.monotonic()
-    from octavo.engine.any_core import build_any_engine  # after the sockets: this import loads torch
-
     directory = Path(launch.directory)
     config = EngineConfig.model_validate_json(launch.config)
+    pages = weight_pages(config, directory)
+    from octavo.engine.any_core import build_any_engine
+
     try:
         kind = read_model_kind(directory, config.runner)
-        built = build_any_engine(config, directory, kind, launch.max_model_len, launch.adapters)
+        with pages.lent():
+            built = build_any_engine(config, directory, kind, launch.max_model_len, launch.adapters)
     except OctavoError as error:
         _send(outbox, EngineFailed(str(error), is_user_error=True))
         return None

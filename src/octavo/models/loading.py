@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -24,77 +25,67 @@ from octavo.models.weights import iterate_checkpoint, load_weights
 _DUMMY_STD = 0.02
 
 
-def load_model(
-    directory: Path,
-    config: ModelConfig,
-    *,
-    dtype: torch.dtype,
-    device: torch.device,
-    load_format: str = "auto",
-    seed: int = 0,
-    formats: WeightFormats = UNQUANTIZED,
-    native: bool = False,
-    rounds_activations: bool = False,
-) -> CausalLM:
-    """Build the model of ``config`` on ``device`` and fill it.
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """Where a model is loaded, and how its numbers are held.
 
-    Args:
-        directory: holds the checkpoint, or is a GGUF file; not looked at for dummy weights.
+    Attributes:
         dtype: of matrices that are not quantised; where torch computes, of activations and everything else, too.
         load_format: ``dummy`` makes random weights; ``safetensors`` and ``gguf`` say what a checkpoint must be.
         seed: of dummy weights: the same seed gives the same weights on the same kind of device.
-        formats: in which the model holds its matrices; they fit the checkpoint (``choose_formats``).
         native: pack the matrices for the CPU's native kernels, and compute in float32.
         rounds_activations: with ``native``, round what is multiplied with a bfloat16 matrix to bfloat16.
+    """
+
+    dtype: torch.dtype
+    device: torch.device
+    load_format: str = "auto"
+    seed: int = 0
+    native: bool = False
+    rounds_activations: bool = False
+
+
+def load_model(
+    directory: Path, config: ModelConfig, options: LoadOptions, *, formats: WeightFormats = UNQUANTIZED
+) -> CausalLM:
+    """Build the model of ``config`` and fill it.
+
+    Args:
+        directory: holds the checkpoint, or is a GGUF file; not looked at for dummy weights.
+        formats: in which the model holds its matrices; they fit the checkpoint (``choose_formats``).
 
     Raises:
         ConfigError: the checkpoint is not of the load format.
         ModelError: the architecture is not supported, or the checkpoint is missing, broken or does not fit.
     """
-    check_load_format(directory, load_format)
-    placement = placement_of(formats, dtype=dtype, device=device, native=native, rounds_activations=rounds_activations)
-    model = model_class(config.architecture)(config, placement)
-    if load_format == "dummy" and formats.method == "gguf":
-        _take_zeros(model, dtype, device)
-    tensors = _iterate_tensors(directory, config, dtype, formats)
-    fill_model(model, tensors, device, load_format=load_format, seed=seed)
+    check_load_format(directory, options.load_format)
+    model = model_class(config.architecture)(config, placement_of(options, formats))
+    if options.load_format == "dummy" and formats.method == "gguf":
+        _take_zeros(model, options.dtype, options.device)
+    fill_model(model, _iterate_tensors(directory, config, options.dtype, formats), options)
     return model.eval()
 
 
-def placement_of(
-    formats: WeightFormats,
-    *,
-    dtype: torch.dtype,
-    device: torch.device,
-    native: bool,
-    rounds_activations: bool = False,
-) -> Placement:
-    """Return where and how parameters are held; arguments as of :func:`load_model`."""
+def placement_of(options: LoadOptions, formats: WeightFormats) -> Placement:
+    """Return where and how parameters are held."""
     return Placement(
-        torch.float32 if native else dtype,
-        device,
+        torch.float32 if options.native else options.dtype,
+        options.device,
         linear_format=formats.linear,
         head_format=formats.head,
-        is_native=native,
-        matrix_dtype=dtype,
-        rounds_activations=rounds_activations,
+        is_native=options.native,
+        matrix_dtype=options.dtype,
+        rounds_activations=options.rounds_activations,
     )
 
 
-def fill_model(
-    model: CausalLM | Encoder,
-    tensors: Iterator[tuple[str, Tensor]],
-    device: torch.device,
-    *,
-    load_format: str,
-    seed: int,
-) -> None:
+def fill_model(model: CausalLM | Encoder, tensors: Iterator[tuple[str, Tensor]], options: LoadOptions) -> None:
     """Give a model the tensors of a checkpoint, or random ones for dummy weights; errors as in ``load_model``."""
     with torch.no_grad():
-        if load_format == "dummy":
-            _fill_with_noise(model, torch.Generator(device).manual_seed(seed))
+        if options.load_format == "dummy":
+            _fill_with_noise(model, torch.Generator(options.device).manual_seed(options.seed))
         else:
-            load_weights(model, tensors, device)
+            load_weights(model, tensors, options.device)
 
 
 def check_load_format(path: Path, load_format: str) -> None:
@@ -124,8 +115,7 @@ def weight_bytes(config: ModelConfig, *, dtype: torch.dtype, formats: WeightForm
         ModelError: a matrix does not have a shape that its format can hold.
     """
     meta = torch.device("meta")
-    placement = placement_of(formats, dtype=dtype, device=meta, native=False)
-    model = model_class(config.architecture)(config, placement)
+    model = model_class(config.architecture)(config, placement_of(LoadOptions(dtype, meta), formats))
     if formats.method == "gguf":
         _take_zeros(model, dtype, meta)
     return sum(parameter.nbytes for parameter in model.parameters())

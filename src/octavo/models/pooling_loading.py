@@ -13,7 +13,7 @@ from octavo.models.config import ModelConfig
 from octavo.models.encoder_config import EncoderConfig
 from octavo.models.layers.decoder import CausalLM
 from octavo.models.layers.encoder import Encoder
-from octavo.models.loading import fill_model, placement_of
+from octavo.models.loading import LoadOptions, fill_model, placement_of
 from octavo.models.quantization.choice import UNQUANTIZED, WeightFormats
 from octavo.models.registry import encoder_class, model_class
 from octavo.models.weights import iterate_checkpoint
@@ -22,25 +22,17 @@ from octavo.models.weights import iterate_checkpoint
 def load_pooling_model(
     directory: Path,
     config: ModelConfig | EncoderConfig,
+    options: LoadOptions,
     *,
-    dtype: torch.dtype,
-    device: torch.device,
-    load_format: str = "auto",
-    seed: int = 0,
     formats: WeightFormats = UNQUANTIZED,
-    native: bool = False,
-    rounds_activations: bool = False,
 ) -> CausalLM | Encoder:
-    """Build the model of ``config`` on ``device`` and fill it; arguments as of ``loading.load_model``.
+    """Build the model of ``config`` and fill it; arguments as of ``loading.load_model``.
 
     Raises:
         ModelError: the checkpoint is missing, broken or does not fit.
     """
-    model = build_pooling_model(
-        config, dtype=dtype, device=device, formats=formats, native=native, rounds_activations=rounds_activations
-    )
-    tensors = own_names(config, iterate_checkpoint(directory))
-    fill_model(model, tensors, device, load_format=load_format, seed=seed)
+    model = build_pooling_model(config, options, formats)
+    fill_model(model, own_names(config, iterate_checkpoint(directory)), options)
     return model.eval()
 
 
@@ -48,22 +40,15 @@ def pooling_weight_bytes(
     config: ModelConfig | EncoderConfig, *, dtype: torch.dtype, formats: WeightFormats = UNQUANTIZED
 ) -> int:
     """Return the memory of a model's weights, without allocating any of them."""
-    model = build_pooling_model(config, dtype=dtype, device=torch.device("meta"), formats=formats, native=False)
+    model = build_pooling_model(config, LoadOptions(dtype, torch.device("meta")), formats)
     return sum(parameter.nbytes for parameter in model.parameters())
 
 
 def build_pooling_model(
-    config: ModelConfig | EncoderConfig,
-    *,
-    dtype: torch.dtype,
-    device: torch.device,
-    formats: WeightFormats,
-    native: bool,
-    rounds_activations: bool = False,
+    config: ModelConfig | EncoderConfig, options: LoadOptions, formats: WeightFormats
 ) -> CausalLM | Encoder:
     """Return the model with memory for its weights; a decoder's head takes none, since it counts as tied."""
-    formats = replace(formats, head=UNQUANTIZED.head)
-    placement = placement_of(formats, dtype=dtype, device=device, native=native, rounds_activations=rounds_activations)
+    placement = placement_of(options, replace(formats, head=UNQUANTIZED.head))
     if isinstance(config, EncoderConfig):
         return encoder_class(config.architecture)(config, placement)
     return model_class(config.architecture)(replace(config, tie_word_embeddings=True), placement)

@@ -27,6 +27,8 @@ SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 
 _MAX_LISTED = 20
+# An open file keeps every page in memory that was ever read from it, but to open it takes as long as to pack a tensor.
+_REOPEN_AFTER_BYTES = 4 << 20
 
 
 def iterate_checkpoint(directory: Path) -> Iterator[tuple[str, Tensor]]:
@@ -106,12 +108,15 @@ def _iterate_file(path: Path) -> Iterator[tuple[str, Tensor]]:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             names = list(file.keys())
-        for name in names:
-            # Opened anew for each tensor: an open file keeps every page in memory that was ever read from it.
+        while names:
             with safe_open(path, framework="pt", device="cpu") as file:
-                tensor = file.get_tensor(name)
-            yield name, tensor
-            del tensor
+                num_bytes = 0
+                while names and num_bytes < _REOPEN_AFTER_BYTES:
+                    name = names.pop(0)
+                    tensor = file.get_tensor(name)
+                    num_bytes += tensor.nbytes
+                    yield name, tensor
+                    del tensor
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is broken or incomplete: {error}. Download or copy it again.") from error
     except (RuntimeError, MemoryError) as error:  # what torch says of a file that it cannot map

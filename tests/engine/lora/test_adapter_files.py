@@ -15,7 +15,7 @@ from octavo.engine.lora.adapter_weights import open_adapter
 from octavo.errors import ModelError
 from octavo.models.config import ModelConfig
 from octavo.models.layers.lora import AdaptableModel, Projection
-from octavo.models.loading import load_model
+from octavo.models.loading import LoadOptions, load_model
 from tests.checkpoints import make_checkpoint
 from tests.lora_adapters import CONFIG_FILE, WEIGHTS_FILE, edit_config, edit_tensors, make_adapter
 
@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def projections(checkpoint: Path) -> dict[str, Projection]:
     config = ModelConfig.from_directory(checkpoint)
-    model = load_model(checkpoint, config, dtype=torch.float32, device=CPU, load_format="dummy")
+    model = load_model(checkpoint, config, LoadOptions(dtype=torch.float32, device=CPU, load_format="dummy"))
     return dict(AdaptableModel(model).projections)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from types import ModuleType
 
 import pytest
@@ -181,6 +182,21 @@ def test_a_weight_can_be_filled_in_parts_from_any_layout(native: ModuleType) -> 
         packed.fill(first, part)
         first += len(part)
     assert torch.equal(packed.unpack(), torch.cat(parts))
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("layout", [torch.float32, torch.float16, torch.bfloat16, "pairs"])
+@properties
+@given(cuts=st.lists(st.integers(0, 140), max_size=8))
+def test_rows_may_come_a_few_at_a_time(
+    native: ModuleType, cuts: list[int], layout: torch.dtype | str, gated: bool
+) -> None:
+    dtype = torch.bfloat16 if isinstance(layout, str) else layout
+    weight = noise(0, 140, 71).to(dtype)
+    packed = PackedWeight(140, 71, dtype, gated=gated, rounds_activations=layout == "pairs")
+    for first, end in pairwise(sorted({0, *cuts, 140})):
+        packed.fill(first, weight[first:end])
+    assert torch.equal(packed.unpack(), weight)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -19,7 +19,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from octavo.errors import ModelError
 from octavo.models.config import ModelConfig
 from octavo.models.gguf.blocks import iterate_stored
-from octavo.models.loading import load_model
+from octavo.models.loading import LoadOptions, load_model
 from octavo.models.weights import iterate_checkpoint
 from tests.checkpoints import load_oracle, make_checkpoint
 from tests.gguf_files import Array, interleave_heads, make_gguf
@@ -129,9 +129,7 @@ def test_dummy_weights_need_no_tensors_of_the_right_shape(tmp_path: Path, llama:
     model = load_model(
         path,
         ModelConfig.from_directory(path),
-        dtype=torch.float32,
-        device=torch.device("cpu"),
-        load_format="dummy",
+        LoadOptions(dtype=torch.float32, device=torch.device("cpu"), load_format="dummy"),
     )
     assert all(parameter.isfinite().all() for parameter in model.parameters())
 

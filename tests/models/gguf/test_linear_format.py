@@ -15,7 +15,7 @@ from octavo.errors import ConfigError, ModelError
 from octavo.kernels.cpu import has_native
 from octavo.models.config import ModelConfig
 from octavo.models.layers.decoder import CausalLM
-from octavo.models.loading import load_model, weight_bytes
+from octavo.models.loading import LoadOptions, load_model, weight_bytes
 from octavo.models.quantization.base import LinearWeight
 from octavo.models.quantization.choice import UNQUANTIZED, choose_formats
 from octavo.models.quantization.mixed import MixedWeight
@@ -50,7 +50,10 @@ def load(path: Path, *, stored: bool = True, native: bool = False, load_format: 
     config = ModelConfig.from_directory(path)
     formats = choose_formats("gguf", config.quantization) if stored else UNQUANTIZED
     return load_model(
-        path, config, dtype=torch.float32, device=CPU, formats=formats, native=native, load_format=load_format
+        path,
+        config,
+        LoadOptions(dtype=torch.float32, device=CPU, native=native, load_format=load_format),
+        formats=formats,
     )
 
 
@@ -156,7 +159,7 @@ def test_file_can_be_rounded_anew(tmp_path: Path, checkpoint: Path) -> None:
     path = file_of(tmp_path, checkpoint, "Q8_0")
     config = ModelConfig.from_directory(path)
     model = load_model(
-        path, config, dtype=torch.float32, device=CPU, formats=choose_formats("int8", config.quantization)
+        path, config, LoadOptions(dtype=torch.float32, device=CPU), formats=choose_formats("int8", config.quantization)
     )
     assert not mixed_weights(model)
     expected = logits_of(load(path, stored=False))
@@ -185,6 +188,6 @@ def test_load_format_says_what_a_model_must_be(tmp_path: Path, checkpoint: Path)
         load(path, load_format="safetensors")
     config = ModelConfig.from_directory(checkpoint)
     with pytest.raises(ConfigError, match=r"load_format=gguf was asked for, but .* is no GGUF file"):
-        load_model(checkpoint, config, dtype=torch.float32, device=CPU, load_format="gguf")
+        load_model(checkpoint, config, LoadOptions(dtype=torch.float32, device=CPU, load_format="gguf"))
     with pytest.raises(ConfigError, match="quantization=gguf was asked for, but the checkpoint is not quantized"):
         choose_formats("gguf", config.quantization)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from octavo.errors import ModelError
 from octavo.models.config import ModelConfig
 from octavo.models.layers.decoder import CausalLM
-from octavo.models.loading import load_model, weight_bytes
+from octavo.models.loading import LoadOptions, load_model, weight_bytes
 from octavo.models.quantization.base import DenseWeight, Int4Weight, Int8Weight, LinearWeight
 from octavo.models.quantization.choice import choose_formats
 from octavo.models.quantization.rounding import quantize_int8
@@ -30,7 +30,7 @@ def load(
 ) -> CausalLM:
     config = ModelConfig.from_directory(directory)
     formats = choose_formats(method, config.quantization)
-    return load_model(directory, config, dtype=dtype, device=CPU, load_format=load_format, formats=formats)
+    return load_model(directory, config, LoadOptions(dtype=dtype, device=CPU, load_format=load_format), formats=formats)
 
 
 @pytest.mark.parametrize(("method", "held"), [("int8", Int8Weight), ("int4", Int4Weight)])
@@ -134,7 +134,7 @@ import sys
 from pathlib import Path
 import torch
 from octavo.models.config import ModelConfig
-from octavo.models.loading import load_model
+from octavo.models.loading import LoadOptions, load_model
 from octavo.models.quantization.choice import choose_formats
 from octavo.models.quantization.rounding import quantize_int4, quantize_int8
 
@@ -147,9 +147,8 @@ for quantize in (quantize_int8, lambda weight: quantize_int4(weight, 64)):
 directory, method = Path(sys.argv[1]), sys.argv[2]
 config = ModelConfig.from_directory(directory)
 before = kib("VmRSS")
-model = load_model(
-    directory, config, dtype=torch.bfloat16, device=torch.device("cpu"), formats=choose_formats(method, None)
-)
+options = LoadOptions(torch.bfloat16, torch.device("cpu"))
+model = load_model(directory, config, options, formats=choose_formats(method, None))
 weights = sum(parameter.nbytes for parameter in model.parameters())
 print((kib("VmHWM") - before) * 1024, weights)
 """

@@ -23,6 +23,7 @@ from octavo.engine.pooling.core import PoolingCore
 from octavo.engine.pooling.runner import DecoderRunner, EncoderRunner
 from octavo.kernels.cpu import has_native
 from octavo.models.layers.encoder import Encoder
+from octavo.models.loading import LoadOptions
 from octavo.models.pooling_loading import load_pooling_model, pooling_weight_bytes
 from octavo.models.quantization.choice import choose_formats
 
@@ -66,17 +67,15 @@ def build_pooling_engine(
     num_weight_bytes = pooling_weight_bytes(model_config, dtype=dtype, formats=formats)
     memory.check_weights_fit(num_weight_bytes, free_memory(device), device.type)
     is_native = device.type == "cpu" and has_native()
-    model = load_pooling_model(
-        directory,
-        model_config,
-        dtype=dtype,
-        device=device,
+    options = LoadOptions(
+        dtype,
+        device,
         load_format=config.load_format,
         seed=config.seed,
-        formats=formats,
         native=is_native,
         rounds_activations=is_native and wants_rounded_activations(config.dtype),
     )
+    model = load_pooling_model(directory, model_config, options, formats=formats)
     num_step_tokens = config.step_tokens(device.type)
     runner = (
         EncoderRunner(model, pooling, device)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from octavo.config.sizes import format_bytes
@@ -10,41 +12,34 @@ from octavo.engine import memory
 from octavo.errors import ConfigError
 from octavo.models.config import ModelConfig
 from octavo.models.hub import resolve_model
-from octavo.models.loading import load_model, weight_bytes
+from octavo.models.loading import LoadOptions, load_model, weight_bytes
 from octavo.models.pooling_files import read_model_kind
 from octavo.models.quantization.choice import choose_formats
 
 if TYPE_CHECKING:
-    import torch
-
     from octavo.config import EngineConfig
     from octavo.models.layers.decoder import CausalLM
 
 logger = logging.getLogger(__name__)
 
 
-def load_draft_model(
-    config: EngineConfig,
-    target: ModelConfig,
-    max_model_len: int,
-    *,
-    dtype: torch.dtype,
-    device: torch.device,
-    native: bool,
-    rounds_activations: bool,
-    free_bytes: int,
-) -> CausalLM | None:
-    """Load the small model; None if the configuration names none.
+@dataclass(frozen=True, slots=True)
+class DraftModelFiles:
+    """A small model that fits the large one, before its weights are read."""
 
-    Its weights have the type of the large model's, or are quantised as its own checkpoint is.
+    name: str
+    directory: Path
+    config: ModelConfig
+
+
+def find_draft_model(config: EngineConfig, target: ModelConfig, max_model_len: int) -> DraftModelFiles | None:
+    """Find the small model; None if the configuration names none.
 
     Args:
         target: the large model.
-        dtype, device, native, rounds_activations: as of the large model, for ``load_model``.
-        free_bytes: memory for the weights.
 
     Raises:
-        ConfigError: it does not generate, has other tokens or a shorter context, or does not fit in memory.
+        ConfigError: it does not generate, or has other tokens or a shorter context.
         ModelError: it is missing, broken or not supported.
     """
     speculative = config.speculative_config
@@ -65,18 +60,22 @@ def load_draft_model(
             f"speculative_config: model {speculative.model} was made for {draft.default_max_model_len} tokens, less "
             f"than max_model_len={max_model_len}. Use --max-model-len {draft.default_max_model_len} or less."
         )
-    formats = choose_formats(None, draft.quantization)
-    num_bytes = weight_bytes(draft, dtype=dtype, formats=formats)
-    memory.check_weights_fit(num_bytes, free_bytes, device.type)
-    logger.info("draft model: %s, %s of weights", speculative.model, format_bytes(num_bytes))
-    return load_model(
-        directory,
-        draft,
-        dtype=dtype,
-        device=device,
-        load_format=config.load_format,
-        seed=config.seed,
-        formats=formats,
-        native=native,
-        rounds_activations=rounds_activations,
-    )
+    return DraftModelFiles(speculative.model, directory, draft)
+
+
+def load_draft_model(files: DraftModelFiles, options: LoadOptions, *, free_bytes: int) -> CausalLM:
+    """Load the small model. Its weights are held as the large model's, or quantised as its own checkpoint is.
+
+    Args:
+        options: of the large model.
+        free_bytes: memory for the weights.
+
+    Raises:
+        ConfigError: it does not fit in memory.
+        ModelError: its weights are missing, broken or not supported.
+    """
+    formats = choose_formats(None, files.config.quantization)
+    num_bytes = weight_bytes(files.config, dtype=options.dtype, formats=formats)
+    memory.check_weights_fit(num_bytes, free_bytes, options.device.type)
+    logger.info("draft model: %s, %s of weights", files.name, format_bytes(num_bytes))
+    return load_model(files.directory, files.config, options, formats=formats)

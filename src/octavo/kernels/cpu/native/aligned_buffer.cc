@@ -41,9 +41,32 @@ void* map_huge_pages(std::size_t num_bytes) {
     return data + before;
 }
 
+// What is left of memory that was lent.
+struct LentPages {
+    std::mutex mutex;
+    char* next = nullptr;
+    char* end = nullptr;
+
+    void* take(std::size_t num_bytes) {
+        const std::lock_guard<std::mutex> lock(mutex);
+        if (static_cast<std::size_t>(end - next) < num_bytes) return nullptr;
+        return std::exchange(next, next + num_bytes);
+    }
+
+    void replace(void* begin, std::size_t num_bytes) {
+        const std::lock_guard<std::mutex> lock(mutex);
+        if (next < end) munmap(next, end - next);
+        next = static_cast<char*>(begin);
+        end = next + num_bytes;
+    }
+};
+
+LentPages lent_pages;
+
 std::shared_ptr<void> map(std::size_t num_bytes) {
     const std::size_t size = round_up(num_bytes, kHugePage);
-    return {map_huge_pages(size), [size](void* data) { munmap(data, size); }};
+    void* lent = lent_pages.take(size);
+    return {lent != nullptr ? lent : map_huge_pages(size), [size](void* data) { munmap(data, size); }};
 }
 
 // A part of a region that buffers fill one after the other. It is given back when the last of them is gone.
@@ -78,6 +101,10 @@ AlignedBuffer::AlignedBuffer(std::size_t num_bytes) : size_(num_bytes) {
                                             : map(num_bytes);
     data_ = owner_.get();
 }
+
+void lend_pages(void* begin, std::size_t num_bytes) { lent_pages.replace(begin, num_bytes); }
+
+void drop_lent_pages() { lent_pages.replace(nullptr, 0); }
 
 void* scratch(std::size_t num_bytes) {
     static thread_local AlignedBuffer buffer;

@@ -24,6 +24,12 @@ class AlignedBuffer {
     std::size_t size_ = 0;
 };
 
+// Let buffers on huge pages take this memory, from its start, before they ask the system for more: it is zero, mapped alone,
+// begins with a huge page and has whole ones. They give it back to the system one by one, and drop_lent_pages what none has
+// taken. Memory that was lent before is dropped.
+void lend_pages(void* begin, std::size_t num_bytes);
+void drop_lent_pages();
+
 // Scratch space of the calling thread for one call of a kernel: at least `num_bytes`, uninitialised, valid until the
 // thread asks again. A kernel that needs several areas asks once for all.
 void* scratch(std::size_t num_bytes);

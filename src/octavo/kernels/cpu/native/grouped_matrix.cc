@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "lines.h"
 #include "thread_pool.h"
 
 namespace octavo {
@@ -10,11 +11,8 @@ namespace octavo {
 namespace {
 
 // Four bytes of pairs of features 01, 23, 45, 67 become 04, 15, 26, 37; the first of each is in the low half.
-uint32_t to_line(const uint8_t* pairs) {
-    uint32_t even, odd;  // features 0, 2, 4, 6 and 1, 3, 5, 7: a byte each
-    std::memcpy(&even, pairs, sizeof even);
-    odd = even >> 4 & 0x0f0f0f0f;
-    even &= 0x0f0f0f0f;
+uint32_t to_line(uint32_t pairs) {
+    const uint32_t even = pairs & 0x0f0f0f0f, odd = pairs >> 4 & 0x0f0f0f0f;  // 0, 2, 4, 6 and 1, 3, 5, 7: a byte each
     const uint32_t low = (even & 0xff) | (odd & 0xff) << 8 | (even & 0xff00) << 8 | (odd & 0xff00) << 16;
     const uint32_t high = (even >> 16 & 0xff) | (odd >> 16 & 0xff) << 8 | (even >> 24) << 16 | (odd >> 24) << 24;
     return low | high << 4;
@@ -47,27 +45,29 @@ void GroupedMatrix::fill(const uint8_t* values, const void* scales, const void* 
                          int64_t num_rows) {
     const int64_t scale_bytes = format_.scale_bytes(), group_bytes = format_.group_bytes();
     const int64_t shift_bytes = format_.shift == Shift::zeros ? 1 : format_.shift_bytes();  // as they come
+    const int64_t row_bytes = num_groups_ * group_bytes, num_lines = group_bytes / kBytesAColumn;
     pool().parallel_for((num_rows + kPanelColumns - 1) / kPanelColumns, [&](int64_t chunk) {
-        const int64_t begin = chunk * kPanelColumns, end = std::min(begin + kPanelColumns, num_rows);
+        const int64_t begin = first + chunk * kPanelColumns, end = std::min(begin + kPanelColumns, first + num_rows);
         for (int64_t group = 0; group < num_groups_; ++group) {
             for (int64_t row = begin; row < end; ++row) {
-                const int64_t cell = row * num_groups_ + group;
-                const Cells cells = cells_of(first + row, group);
+                const int64_t cell = (row - first) * num_groups_ + group;
+                const Cells cells = cells_of(row, group);
                 std::memcpy(cells.scale, static_cast<const char*>(scales) + cell * scale_bytes, scale_bytes);
                 if (shift_bytes)
                     std::memcpy(cells.shift, static_cast<const char*>(shifts) + cell * shift_bytes, shift_bytes);
-                const uint8_t* from = values + cell * group_bytes;
-                uint8_t* to = cells.bytes;
-                for (const uint8_t* end_of_group = from + group_bytes; from < end_of_group; to += kLineBytes) {
-                    if (format_.bits == 4) {
-                        const uint32_t line = to_line(from);
-                        std::memcpy(to, &line, sizeof line);
-                    } else {
-                        std::memcpy(to, from, kBytesAColumn);
-                    }
-                    from += kBytesAColumn;
-                }
             }
+            for_rows_by_four(panels_, begin, end, [&](int64_t row, auto num_rows) {
+                const uint8_t* from = values + (row - first) * row_bytes + group * group_bytes;
+                const auto get = [&](int i, int64_t line) {
+                    return load_number<uint32_t>(from + i * row_bytes + line * kBytesAColumn);
+                };
+                uint8_t* to = cells_of(row, group).bytes;
+                if (format_.bits == 4)
+                    write_lines<num_rows>(0, num_lines, to, kLineBytes,
+                                          [&](int i, int64_t line) { return to_line(get(i, line)); });
+                else
+                    write_lines<num_rows>(0, num_lines, to, kLineBytes, get);
+            });
         }
     });
 }

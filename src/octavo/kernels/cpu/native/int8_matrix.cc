@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "lines.h"
 #include "thread_pool.h"
 
 namespace octavo {
@@ -10,6 +11,7 @@ namespace octavo {
 namespace {
 
 constexpr uint8_t kSignBit = 0x80;  // flipping it adds 128
+constexpr uint32_t kSignBits = 0x80808080;
 
 }  // namespace
 
@@ -34,21 +36,29 @@ float* Int8Matrix::scale_of(PanelPosition position) const {
 
 void Int8Matrix::fill(const int8_t* values, int64_t row_stride, const float* scales, int64_t first, int64_t num_rows) {
     // So many lines that they stay in the first-level cache until all their columns are written.
-    constexpr int64_t kFeaturesAtOnce = 512;
+    constexpr int64_t kLinesAtOnce = 128;
+    const int64_t num_whole_lines = in_features_ / kFeaturesALine;
+    const auto numbers_of = [&](int64_t row) {
+        return reinterpret_cast<const uint8_t*>(values) + (row - first) * row_stride;
+    };
     pool().parallel_for((num_rows + kPanelColumns - 1) / kPanelColumns, [&](int64_t chunk) {
-        const int64_t begin = chunk * kPanelColumns, end = std::min(begin + kPanelColumns, num_rows);
-        for (int64_t k0 = 0; k0 < in_features_; k0 += kFeaturesAtOnce) {
-            const int64_t k1 = std::min(k0 + kFeaturesAtOnce, in_features_);
-            for (int64_t row = begin; row < end; ++row) {
-                uint8_t* to = address_of(panels_.find(first + row)) + k0 / kFeaturesALine * kLineBytes;
-                const int8_t* from = values + row * row_stride;
-                for (int64_t k = k0; k < k1; k += kFeaturesALine, to += kLineBytes) {
-                    const int64_t end_of_line = std::min(k + kFeaturesALine, k1);
-                    for (int64_t i = k; i < end_of_line; ++i) to[i - k] = static_cast<uint8_t>(from[i]) ^ kSignBit;
-                }
-            }
+        const int64_t begin = first + chunk * kPanelColumns, end = std::min(begin + kPanelColumns, first + num_rows);
+        for (int64_t line = 0; line < num_whole_lines; line += kLinesAtOnce)
+            for_rows_by_four(panels_, begin, end, [&](int64_t row, auto num_rows) {
+                write_lines<num_rows>(line, std::min(line + kLinesAtOnce, num_whole_lines),
+                                      address_of(panels_.find(row)), kLineBytes,
+                                      [&, numbers = numbers_of(row)](int i, int64_t line) {
+                                          const auto* cell = numbers + i * row_stride + line * kFeaturesALine;
+                                          return load_number<uint32_t>(cell) ^ kSignBits;
+                                      });
+            });
+        for (int64_t row = begin; row < end; ++row) {
+            const PanelPosition position = panels_.find(row);
+            for (int64_t k = num_whole_lines * kFeaturesALine; k < in_features_; ++k)
+                address_of(position)[num_whole_lines * kLineBytes + k % kFeaturesALine] =
+                    numbers_of(row)[k] ^ kSignBit;
+            *scale_of(position) = scales[row - first];
         }
-        for (int64_t row = begin; row < end; ++row) *scale_of(panels_.find(first + row)) = scales[row];
     });
 }
 

@@ -10,6 +10,7 @@
 #include <stdexcept>
 
 #include "address.h"
+#include "aligned_buffer.h"
 #include "attention_bindings.h"
 #include "bf16_linear.h"
 #include "bf16_probe.h"
@@ -63,6 +64,9 @@ void bind_linear(nb::module_& m, Operations& operations) {
         },
         "weight"_a, "x"_a, "num_rows"_a, "x_stride"_a, "y"_a, "y_stride"_a, "bias"_a, "residual"_a,
         "residual_stride"_a);
+    m.def("lend_pages", [](uintptr_t begin, std::size_t num_bytes) { lend_pages(at<void>(begin), num_bytes); }, "begin"_a,
+          "num_bytes"_a);
+    m.def("drop_lent_pages", &drop_lent_pages);
     m.def("multiply_bf16", &multiply_bf16, "steps"_a, Released());
 }
 

@@ -1,8 +1,10 @@
 #include "packed_matrix.h"
 
 #include <algorithm>
+#include <cstring>
 #include <stdexcept>
 
+#include "lines.h"
 #include "thread_pool.h"
 #include "widen.h"
 
@@ -10,8 +12,9 @@ namespace octavo {
 
 namespace {
 
-// Features at a time when rows are packed: 32 rows of them stay in the first-level cache until their lines are full.
-constexpr int64_t kFeaturesAtOnce = 64;
+// At a time when rows are packed: 32 rows of them stay in the first-level cache until their lines are full.
+constexpr int64_t kLinesAtOnce = 64;
+constexpr int64_t kCellBytes = 4, kCellLineBytes = kPanelColumns * kCellBytes;
 
 }  // namespace
 
@@ -40,24 +43,42 @@ int64_t PackedMatrix::offset_of_row(int64_t row) const {
 }
 
 void PackedMatrix::fill(const void* rows, int64_t first, int64_t num_rows, int64_t row_stride) {
-    const auto copy = [&](auto* destination, const auto* source) {
-        const int64_t num_chunks = (num_rows + kPanelColumns - 1) / kPanelColumns;
-        pool().parallel_for(num_chunks, [&](int64_t chunk) {
-            const int64_t begin = chunk * kPanelColumns, end = std::min(begin + kPanelColumns, num_rows);
-            for (int64_t k0 = 0; k0 < in_features_; k0 += kFeaturesAtOnce) {
-                const int64_t k1 = std::min(k0 + kFeaturesAtOnce, in_features_);
-                for (int64_t row = begin; row < end; ++row) {
-                    auto* to = destination + offset_of_row(first + row);
-                    const auto* from = source + row * row_stride;
-                    for (int64_t k = k0; k < k1; ++k) to[offset_of_feature(k)] = from[k];
-                }
-            }
+    const Rows from{static_cast<const uint8_t*>(rows), first, row_stride * item_bytes()};
+    const int64_t num_chunks = (num_rows + kPanelColumns - 1) / kPanelColumns;
+    pool().parallel_for(num_chunks, [&](int64_t chunk) {
+        const int64_t begin = first + chunk * kPanelColumns, end = std::min(begin + kPanelColumns, first + num_rows);
+        if (type_ == WeightType::fp32 || type_ == WeightType::bf16_pairs)
+            fill_cells(from, begin, end);
+        else
+            fill_numbers(from, begin, end);
+    });
+}
+
+// A number of 32 bits or a pair of 16 bits is a cell.
+void PackedMatrix::fill_cells(const Rows& from, int64_t begin, int64_t end) {
+    const int64_t num_lines = in_features_ * item_bytes() / kCellBytes;
+    for (int64_t line = 0; line < num_lines; line += kLinesAtOnce)
+        for_rows_by_four(panels_, begin, end, [&](int64_t row, auto num_rows) {
+            write_lines<num_rows>(line, std::min(line + kLinesAtOnce, num_lines), address_of_row(row), kCellLineBytes,
+                                  [&, cells = from.row(row)](int i, int64_t line) {
+                                      return load_number<uint32_t>(cells + i * from.row_bytes + line * kCellBytes);
+                                  });
         });
-    };
-    if (item_bytes() == 4)
-        copy(static_cast<uint32_t*>(buffer_.data()), static_cast<const uint32_t*>(rows));
-    else
-        copy(static_cast<uint16_t*>(buffer_.data()), static_cast<const uint16_t*>(rows));
+    if (num_lines * kCellBytes < in_features_ * item_bytes())  // a feature without another
+        for (int64_t row = begin; row < end; ++row)
+            std::memcpy(address_of_row(row) + num_lines * kCellLineBytes, from.row(row) + num_lines * kCellBytes,
+                        item_bytes());
+}
+
+void PackedMatrix::fill_numbers(const Rows& from, int64_t begin, int64_t end) {
+    for (int64_t k0 = 0; k0 < in_features_; k0 += kLinesAtOnce) {
+        const int64_t k1 = std::min(k0 + kLinesAtOnce, in_features_);
+        for (int64_t row = begin; row < end; ++row) {
+            auto* to = static_cast<uint16_t*>(buffer_.data()) + offset_of_row(row);
+            const auto* numbers = reinterpret_cast<const uint16_t*>(from.row(row));
+            for (int64_t k = k0; k < k1; ++k) to[offset_of_feature(k)] = numbers[k];
+        }
+    }
 }
 
 void PackedMatrix::gather(const int64_t* row_ids, int64_t num_ids, float* out, int64_t out_stride) const {

@@ -51,6 +51,19 @@ class PackedMatrix {
     void gather(const int64_t* row_ids, int64_t num_ids, float* out, int64_t out_stride) const;
 
   private:
+    // Rows that are copied in, from `first` of W on.
+    struct Rows {
+        const uint8_t* data;
+        int64_t first, row_bytes;
+        const uint8_t* row(int64_t row) const { return data + (row - first) * row_bytes; }
+    };
+    // Copy rows [begin, end) of W in.
+    void fill_cells(const Rows& from, int64_t begin, int64_t end);
+    void fill_numbers(const Rows& from, int64_t begin, int64_t end);
+
+    uint8_t* address_of_row(int64_t row) const {
+        return static_cast<uint8_t*>(buffer_.data()) + offset_of_row(row) * item_bytes();
+    }
     // Where W[row][0] is, in elements from the start, and how much further W[row][k] is.
     int64_t offset_of_row(int64_t row) const;
     int64_t offset_of_feature(int64_t k) const {
