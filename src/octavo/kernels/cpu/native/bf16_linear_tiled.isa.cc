@@ -1,0 +1,25 @@
+// bf16_linear.h with tiles. What a row gives depends on the order of its sums, so tiles multiply it however few rows there are.
+
+#include "bf16_linear.h"
+#include "bf16_rows.h"
+#include "tiled_linear.h"
+
+namespace octavo::OCTAVO_ISA {
+
+namespace {
+
+constexpr int64_t kFeaturesATile = kTileBytes / sizeof(Bf16Input);
+static_assert(sizeof(Bf16Input) == 2);
+
+}  // namespace
+
+void bf16_linear(const LinearArgs& args) {
+    const PackedMatrix& weight = *args.weight;
+    const RoundedRows x = round_rows(args, divide_up(weight.in_features(), kFeaturesATile) * kFeaturesATile);
+    run_tiled_linear<Pairs>(x, weight, [&](int64_t row, int64_t panel, const float* low, const float* high) {
+        for (int lane = 0; lane < kHalfPanel; lane += kWidth)
+            finish(args.output, weight.panels(), row, panel, lane, load(low + lane), load(high + lane));
+    });
+}
+
+}  // namespace octavo::OCTAVO_ISA
