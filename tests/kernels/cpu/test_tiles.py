@@ -11,7 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from octavo.kernels.cpu import linear, native_status, pack
+from octavo.kernels.cpu import (
+    PackedInt8GroupsWeight,
+    PackedInt8Weight,
+    int8_groups_linear,
+    int8_linear,
+    linear,
+    native_status,
+    pack,
+)
 
 FEATURES_A_TILE = 32
 MODEL = "amx_modelled"
@@ -20,10 +28,11 @@ pytestmark = pytest.mark.skipif(MODEL not in native_status().modelled_isas, reas
 
 
 @pytest.fixture(autouse=True)
-def modelled(native: ModuleType) -> Iterator[None]:
+def modelled(native: ModuleType) -> Iterator[str]:
+    """The model, in use while the test runs; the best set without it."""
     before = native.active_isa()
     native.set_active_isa(MODEL)
-    yield
+    yield before
     native.set_active_isa(before)
 
 
@@ -63,3 +72,21 @@ def test_subnormal_numbers_are_zero_on_the_way_in_and_out(num_tokens: int) -> No
     weight = torch.eye(4).mul(torch.tensor([1.0, 1.0, 1.0, 0.5])).bfloat16()
     result = linear(x, pack(weight, rounds_activations=True))
     assert torch.equal(result, torch.tensor([[1.0, 0.0, least_normal, 0.0]]).expand(num_tokens, 4))
+
+
+@pytest.mark.parametrize("num_tokens", [9, 16, 17, 40])
+@pytest.mark.parametrize("in_features", [16, 48, 64, 80, 272])
+def test_whole_numbers_are_those_of_vectors_whatever_is_left_over_of_a_tile(
+    native: ModuleType, modelled: str, num_tokens: int, in_features: int
+) -> None:
+    generator = torch.Generator().manual_seed(in_features)
+    x = torch.randn(num_tokens, in_features, generator=generator)
+    values = torch.randint(-128, 128, (70, in_features), dtype=torch.int8, generator=generator)
+    whole = PackedInt8Weight(70, in_features)
+    whole.fill(0, values, torch.rand(70, generator=generator))
+    groups = PackedInt8GroupsWeight(70, in_features, group_size=16)
+    groups.fill(0, values.view(torch.uint8), torch.rand(70, in_features // 16, generator=generator).half())
+    by_tiles = int8_linear(x, whole), int8_groups_linear(x, groups)
+    native.set_active_isa(modelled)
+    assert torch.equal(by_tiles[0], int8_linear(x, whole))
+    assert torch.equal(by_tiles[1], int8_groups_linear(x, groups))

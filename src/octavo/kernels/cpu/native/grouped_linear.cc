@@ -4,6 +4,6 @@
 
 namespace octavo {
 
-OCTAVO_DISPATCH_VNNI(void, grouped_linear, (const GroupedLinearArgs& args), (args))
+OCTAVO_DISPATCH_VNNI_OR_TILES(void, grouped_linear, (const GroupedLinearArgs& args), (args), args.x.num_rows > kFewRows)
 
 }  // namespace octavo

@@ -27,9 +27,9 @@ struct alignas(64) TileShapes {
     uint16_t row_bytes[16] = {};
     uint8_t rows[16] = {};
 
-    void set(int tile, int64_t num_rows) {
+    void set(int tile, int64_t num_rows, int64_t num_row_bytes) {
         rows[tile] = static_cast<uint8_t>(num_rows);
-        row_bytes[tile] = num_rows ? kTileBytes : 0;
+        row_bytes[tile] = static_cast<uint16_t>(num_rows ? num_row_bytes : 0);
     }
 };
 static_assert(sizeof(TileShapes) == 64 && offsetof(TileShapes, row_bytes) == 16 && offsetof(TileShapes, rows) == 48);
