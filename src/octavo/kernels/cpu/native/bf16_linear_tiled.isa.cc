@@ -16,9 +16,9 @@ static_assert(sizeof(Bf16Input) == 2);
 void bf16_linear(const LinearArgs& args) {
     const PackedMatrix& weight = *args.weight;
     const RoundedRows x = round_rows(args, divide_up(weight.in_features(), kFeaturesATile) * kFeaturesATile);
-    run_tiled_linear<Pairs>(x, weight, [&](int64_t row, int64_t panel, const float* low, const float* high) {
-        for (int lane = 0; lane < kHalfPanel; lane += kWidth)
-            finish(args.output, weight.panels(), row, panel, lane, load(low + lane), load(high + lane));
+    run_tiled_linear<Pairs>(x, weight, [&](const BlockRows& rows, int64_t panel, const BlockSums<float>& sums) {
+        for (int64_t r = 0; r < rows.count; ++r)
+            finish(args.output, weight.panels(), rows.first + r, panel, 0, load(sums.of[0][r]), load(sums.of[1][r]));
     });
 }
 

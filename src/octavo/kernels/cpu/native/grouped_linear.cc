@@ -4,6 +4,7 @@
 
 namespace octavo {
 
-OCTAVO_DISPATCH_VNNI_OR_TILES(void, grouped_linear, (const GroupedLinearArgs& args), (args), args.x.num_rows > kFewRows)
+OCTAVO_DISPATCH_PRODUCT(avx512_vnni, void, grouped_linear, (const GroupedLinearArgs& args), (args),
+                        args.x.num_rows > kFewRows)
 
 }  // namespace octavo

@@ -47,22 +47,22 @@ void add_group(const GroupedLinearArgs& args, const uint8_t* block, const BlockR
     const float* x_scales = args.x.scales + group * args.x.num_rows + rows.first;
     const int32_t* negated_sums = args.x.negated_sums + group * args.x.num_rows + rows.first;
     const uint8_t* shifts = block + args.weight->scales_bytes();
-    for (int64_t column = 0; column < kPanelColumns; column += kWidth) {
-        const int64_t half = column / kHalfPanel, lane = column % kHalfPanel;
+    for (int half = 0; half < 2; ++half) {
+        const int64_t column = half * kHalfPanel;
         const F32 scale = load_scale(reinterpret_cast<const Scale*>(block) + column);
         const I32 zeros = format.shift == Shift::zeros
                               ? load_u16(reinterpret_cast<const uint16_t*>(shifts) + column)
                               : broadcast_i32(format.shift == Shift::half ? format.default_zero() : 0);
         for (int64_t r = 0; r < rows.count; ++r) {
             const I32 taken_off = multiply_small(zeros, broadcast_i32(-negated_sums[r]));
-            const F32 whole = to_f32(subtract_i32(load_bytes(of_group.of[half][r] + lane), taken_off));
-            float* sum = sums.of[half][r] + lane;
+            const F32 whole = to_f32(subtract_i32(load_bytes(of_group.of[half][r]), taken_off));
+            float* sum = sums.of[half][r];
             store(sum, fma(whole, scale * broadcast(x_scales[r]), load(sum)));
         }
         if (format.shift != Shift::offsets) continue;
         const F32 offset = load_scale(reinterpret_cast<const Scale*>(shifts) + column);
         for (int64_t r = 0; r < rows.count; ++r) {
-            float* sum = sums.of[half][r] + lane;
+            float* sum = sums.of[half][r];
             store(sum, fma(broadcast(static_cast<float>(negated_sums[r]) * x_scales[r]), offset, load(sum)));
         }
     }
@@ -88,9 +88,7 @@ void run(const GroupedLinearArgs& args) {
             add_group<Scale>(args, block, rows, group, of_group, sums);
         }
         for (int64_t r = 0; r < rows.count; ++r)
-            for (int64_t lane = 0; lane < kHalfPanel; lane += kWidth)
-                finish(args.output, weight.panels(), rows.first + r, panel, lane, load(sums.of[0][r] + lane),
-                       load(sums.of[1][r] + lane));
+            finish(args.output, weight.panels(), rows.first + r, panel, 0, load(sums.of[0][r]), load(sums.of[1][r]));
     });
 }
 

@@ -16,17 +16,19 @@ static_assert(Int8Matrix::kLineBytes == kLineBytes);
 
 void int8_linear(const Int8LinearArgs& args) {
     const Int8Matrix& weight = *args.weight;
-    run_tiled_linear<Quads>(args.x, weight, [&](int64_t row, int64_t panel, const int32_t* low, const int32_t* high) {
-        const I32 excess = broadcast_i32(-kAddedToWeights * args.x.negated_sums[row]);
-        const F32 scale = broadcast(args.x.scales[row]);
-        for (int lane = 0; lane < kHalfPanel; lane += kWidth) {
-            const float* scales = weight.scales() + panel * kPanelColumns + lane;
-            const F32 low_sums = to_f32(subtract_i32(load_bytes(low + lane), excess));
-            const F32 high_sums = to_f32(subtract_i32(load_bytes(high + lane), excess));
-            finish(args.output, weight.panels(), row, panel, lane, low_sums * scale * load(scales),
-                   high_sums * scale * load(scales + kHalfPanel));
+    const auto scale_sums = [&](const BlockRows& rows, int64_t panel, const BlockSums<int32_t>& sums) {
+        const float* scales = weight.scales() + panel * kPanelColumns;
+        const F32 low_scale = load(scales), high_scale = load(scales + kHalfPanel);
+        for (int64_t r = 0; r < rows.count; ++r) {
+            const int64_t row = rows.first + r;
+            const I32 excess = broadcast_i32(-kAddedToWeights * args.x.negated_sums[row]);
+            const F32 low = to_f32(subtract_i32(load_bytes(sums.of[0][r]), excess));
+            const F32 high = to_f32(subtract_i32(load_bytes(sums.of[1][r]), excess));
+            const F32 scale = broadcast(args.x.scales[row]);
+            finish(args.output, weight.panels(), row, panel, 0, low * scale * low_scale, high * scale * high_scale);
         }
-    });
+    };
+    run_tiled_linear<Quads>(args.x, weight, scale_sums);
 }
 
 }  // namespace octavo::OCTAVO_ISA

@@ -53,41 +53,20 @@
         return portable::name args;                                                                 \
     }
 
-// The same with a further copy for processors that have more, which is also a namespace: avx512_vnni or avx512_bf16. `first`
-// is what the function begins with.
-#define OCTAVO_DISPATCH_FURTHER(further, result, name, params, args, first)                                          \
-    namespace portable {                                                                                             \
-    result name params;                                                                                              \
-    }                                                                                                                \
-    OCTAVO_IF_X86(namespace avx2 { result name params; } namespace avx512 { result name params; } namespace further { \
-        result name params;                                                                                          \
-    })                                                                                                               \
-    result name params {                                                                                             \
-        first OCTAVO_IF_X86(if (active_isa() >= Isa::further) return further::name args;                             \
-                            if (active_isa() >= Isa::avx512) return avx512::name args;                               \
-                            if (active_isa() >= Isa::avx2) return avx2::name args;)                                  \
-        return portable::name args;                                                                                  \
+// The same for products, which processors with more instructions compute in other ways: a copy for `further`, avx512_vnni or
+// avx512_bf16, and two for tiles (tiles.h), which run where the expression `worth_tiles` holds.
+#define OCTAVO_DISPATCH_PRODUCT(further, result, name, params, args, worth_tiles)                               \
+    namespace portable {                                                                                        \
+    result name params;                                                                                         \
+    }                                                                                                           \
+    OCTAVO_IF_X86(namespace avx2 { result name params; } namespace avx512 { result name params; }              \
+                  namespace further { result name params; } namespace amx_modelled { result name params; })    \
+    OCTAVO_IF_AMX(namespace amx { result name params; })                                                       \
+    result name params {                                                                                        \
+        OCTAVO_IF_AMX(if (active_tiles() == Tiles::amx && (worth_tiles)) return amx::name args;)                \
+        OCTAVO_IF_X86(if (active_tiles() == Tiles::modelled && (worth_tiles)) return amx_modelled::name args;   \
+                      if (active_isa() >= Isa::further) return further::name args;                              \
+                      if (active_isa() >= Isa::avx512) return avx512::name args;                                \
+                      if (active_isa() >= Isa::avx2) return avx2::name args;)                                   \
+        return portable::name args;                                                                             \
     }
-
-#define OCTAVO_DISPATCH_VNNI(result, name, params, args) \
-    OCTAVO_DISPATCH_FURTHER(avx512_vnni, result, name, params, args, )
-
-#define OCTAVO_DISPATCH_BF16(result, name, params, args) \
-    OCTAVO_DISPATCH_FURTHER(avx512_bf16, result, name, params, args, )
-
-// The same with copies for tiles as well (tiles.h), for calls that are `worth_tiles`.
-#define OCTAVO_DECLARE_TILED(result, name, params)                  \
-    OCTAVO_IF_AMX(namespace amx { result name params; })            \
-    OCTAVO_IF_X86(namespace amx_modelled { result name params; })
-
-#define OCTAVO_CHOOSE_TILED(name, args, worth_tiles)                                                     \
-    OCTAVO_IF_AMX(if (active_tiles() == Tiles::amx && (worth_tiles)) return amx::name args;)             \
-    OCTAVO_IF_X86(if (active_tiles() == Tiles::modelled && (worth_tiles)) return amx_modelled::name args;)
-
-#define OCTAVO_DISPATCH_VNNI_OR_TILES(result, name, params, args, worth_tiles) \
-    OCTAVO_DECLARE_TILED(result, name, params)                                 \
-    OCTAVO_DISPATCH_FURTHER(avx512_vnni, result, name, params, args, OCTAVO_CHOOSE_TILED(name, args, worth_tiles))
-
-#define OCTAVO_DISPATCH_BF16_OR_TILES(result, name, params, args, worth_tiles) \
-    OCTAVO_DECLARE_TILED(result, name, params)                                 \
-    OCTAVO_DISPATCH_FURTHER(avx512_bf16, result, name, params, args, OCTAVO_CHOOSE_TILED(name, args, worth_tiles))

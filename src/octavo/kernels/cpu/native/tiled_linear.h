@@ -16,7 +16,7 @@ namespace octavo::OCTAVO_ISA {
 
 constexpr int64_t kRowsABlock = 2 * kTileRows;
 constexpr int64_t kLineBytes = 4 * kPanelColumns;
-static_assert(kLineBytes == 2 * kTileBytes && kHalfPanel * 4 == kTileBytes);
+static_assert(kLineBytes == 2 * kTileBytes && kHalfPanel * 4 == kTileBytes && kHalfPanel == kWidth);
 
 // What a line has of each column: four whole numbers, or two of bf16. `Sum` is of 32 bits.
 struct Quads {
@@ -135,7 +135,7 @@ void multiply_panel(TileRegisters& tiles, const BlockRows& rows, const char* lin
 }
 
 // Multiply all rows of x, which are zero up to a multiple of 64 bytes, with all panels of a weight that is lines and nothing
-// else. Then call finish(row, panel, low, high) for each row and panel with the sums of the panel's halves.
+// else. Then call finish(rows, panel, sums) for each block of rows and each panel.
 template <typename Numbers, typename Rows, typename Weight, typename Finish>
 void run_tiled_linear(const Rows& x, const Weight& weight, const Finish& finish) {
     const int64_t panel_bytes = weight.panel_bytes();
@@ -144,7 +144,7 @@ void run_tiled_linear(const Rows& x, const Weight& weight, const Finish& finish)
         const auto multiply = rows.fill_one_tile() ? multiply_panel<Numbers, false> : multiply_panel<Numbers, true>;
         BlockSums<typename Numbers::Sum> sums;
         multiply(tiles, rows, weights + panel * panel_bytes, panel_bytes / kLineBytes, sums);
-        for (int64_t r = 0; r < rows.count; ++r) finish(rows.first + r, panel, sums.of[0][r], sums.of[1][r]);
+        finish(rows, panel, sums);
     });
 }
 
