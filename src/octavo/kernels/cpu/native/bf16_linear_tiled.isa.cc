@@ -1,4 +1,5 @@
-// bf16_linear.h with tiles. What a row gives depends on the order of its sums, so tiles multiply it however few rows there are.
+// bf16_linear.h with tiles. What a row gives depends on the order of its sums, so tiles multiply it however few rows
+// there are.
 
 #include "bf16_linear.h"
 #include "bf16_rows.h"

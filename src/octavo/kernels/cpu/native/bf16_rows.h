@@ -9,7 +9,7 @@ namespace octavo::OCTAVO_ISA {
 
 struct RoundedRows {
     int64_t num_rows;
-    int64_t stride;          // from one row to the next: an odd number of cache lines, as in quantized_rows.cc
+    int64_t stride;           // from one row to the next: an odd number of cache lines, as in quantized_rows.cc
     const Bf16Input* values;  // [num_rows, stride]; zero from in_features to the padded size
 };
 
@@ -20,8 +20,8 @@ inline void round_row(const float* x, int64_t size, int64_t padded_size, Bf16Inp
     for (int64_t k = size; k < padded_size; ++k) values[k] = 0;
 }
 
-// Round all rows of args.x and fill them up with zeros to `padded_size`, which is in the cache line of the last feature.
-// The result is scratch space of this thread.
+// Round all rows of args.x and fill them up with zeros to `padded_size`, which ends in the cache line of the last
+// feature. The result is scratch space of this thread.
 inline RoundedRows round_rows(const LinearArgs& args, int64_t padded_size) {
     // Fewer numbers than this are not worth another thread.
     constexpr int64_t kNumbersATask = 8192;

@@ -1,5 +1,5 @@
-// grouped_linear.h with tiles: a group's sums are the same whole numbers as with vectors, and the groups are added up in the
-// same order.
+// grouped_linear.h with tiles: a group's sums are the same whole numbers as with vectors, and the groups are added up
+// in the same order.
 
 #include "grouped_linear.h"
 

@@ -53,8 +53,8 @@
         return portable::name args;                                                                 \
     }
 
-// The same for products, which processors with more instructions compute in other ways: a copy for `further`, avx512_vnni or
-// avx512_bf16, and two for tiles (tiles.h), which run where the expression `worth_tiles` holds.
+// The same for products, which processors with more instructions compute in other ways: there is a copy for `further`
+// (avx512_vnni or avx512_bf16), and NAME_tiled.isa.cc for tiles (tiles.h), which runs where `worth_tiles` holds.
 #define OCTAVO_DISPATCH_PRODUCT(further, result, name, params, args, worth_tiles)                               \
     namespace portable {                                                                                        \
     result name params;                                                                                         \

@@ -1,8 +1,8 @@
 // What the linear layers share that multiply tiles (tiles.h). Include in .isa.cc files only.
 //
-// A panel of weights is lines of 128 bytes, each with four bytes of every column: sixteen lines are two tiles of weights, one
-// for each half of the panel. Sixteen rows of activations of 64 bytes are a tile, too. So a step multiplies 64 bytes of up to 32
-// rows with a panel; the sums stay in four tiles while it walks the input features:
+// A panel of weights is lines of 128 bytes, each with four bytes of every column: sixteen lines are two tiles of
+// weights, one for each half of the panel. Sixteen rows of activations of 64 bytes are a tile, too. So a step
+// multiplies 64 bytes of up to 32 rows with a panel; the sums stay in four tiles while it walks the input features:
 //
 //   tiles 0 and 1   sums of the first sixteen rows, for both halves of the panel     4   those rows of activations
 //   tiles 2 and 3   the same for the other rows, if there are any                    5   those rows
@@ -134,8 +134,8 @@ void multiply_panel(TileRegisters& tiles, const BlockRows& rows, const char* lin
     store_sums<kHasOtherRows>(tiles, sums);
 }
 
-// Multiply all rows of x, which are zero up to a multiple of 64 bytes, with all panels of a weight that is lines and nothing
-// else. Then call finish(rows, panel, sums) for each block of rows and each panel.
+// Multiply all rows of x, which are zero up to a multiple of 64 bytes, with all panels of a weight that is lines and
+// nothing else. Then call finish(rows, panel, sums) for each block of rows and each panel.
 template <typename Numbers, typename Rows, typename Weight, typename Finish>
 void run_tiled_linear(const Rows& x, const Weight& weight, const Finish& finish) {
     const int64_t panel_bytes = weight.panel_bytes();

@@ -1,17 +1,18 @@
 // Registers of AMX: tiles of up to 16 rows of 64 bytes. Include in .isa.cc files only.
 //
 // A TileRegisters is the calling thread's eight tiles. They have shapes from its beginning on and are given back at its
-// end; there is one at a time, and it starts and ends in one task. Tiles are named by their numbers:
+// end; there is one at a time, and it begins and ends in one task. Tiles are named by their numbers:
 //
 //   TileRegisters tiles(shapes)
 //   zero<kTile>()
-//   load<kTile>(p, stride), store<kTile>(p, stride)     rows are `stride` bytes apart; what a row has beyond its shape is 0
+//   load<kTile>(p, stride), store<kTile>(p, stride)    rows are `stride` bytes apart
 //   multiply_int8<kSums, kA, kB>()   sums[m][n] += a[m][4k + i] * b[k][4n + i] over k and i: int32, int8 and uint8
 //   multiply_bf16<kSums, kA, kB>()   sums[m][n] += a[m][2k + i] * b[k][2n + i]: fp32, bf16 and bf16
 //
-// Products are of 16 quads, or pairs, of each row of A with those of each column of B, whose row k has quad k of all columns.
-// One sum in fp32 of all products of even numbers, one of those of odd ones; then these are added, and then to what was there.
-// Subnormal numbers are taken as zero and made zero. A row of sums depends on the same row of A alone.
+// Products are of the quads, or pairs, of each row of A with those of each column of B, whose row k has quad k of all
+// columns. In fp32, the products of the first numbers of all pairs have a sum of their own and those of the second
+// ones, too; these are added to each other, and then to what was there. Subnormal numbers are taken as zero and made
+// zero. A row of sums depends on the same row of A alone.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
-// tiles.h on a processor with AMX. The compilers' own functions are not used: some do not say that a load reads memory, so
-// that what was stored there before could come too late.
+// tiles.h on a processor with AMX. The compilers' own functions are not used: some do not say that a load reads memory,
+// so that what was to be stored there before could come too late.
 #pragma once
 
 namespace octavo::OCTAVO_ISA {

@@ -1,5 +1,5 @@
-// tiles.h on any processor, for tests: what Intel's Software Developer's Manual (volume 2) says in pseudo-code that LDTILECFG,
-// TILEZERO, TILELOADD, TILESTORED, TDPBSUD and TDPBF16PS do. Where they would raise an exception, the process ends.
+// tiles.h on any processor, for tests: what LDTILECFG, TILEZERO, TILELOADD, TILESTORED, TDPBSUD and TDPBF16PS do in the
+// pseudo-code of Intel's Software Developer's Manual, volume 2. Where they would raise an exception, the process ends.
 #pragma once
 
 #include <cstring>
