@@ -22,10 +22,23 @@ def native() -> Iterator[ModuleType]:
     module.set_num_threads(before)
 
 
-@pytest.fixture(params=native_status().available_isas or ["none"])
+STATUS = native_status()
+
+
+def use_isa(native: ModuleType, name: str) -> Iterator[str]:
+    before = native.active_isa()
+    native.set_active_isa(name)
+    yield name
+    native.set_active_isa(before)
+
+
+@pytest.fixture(params=STATUS.available_isas or ["none"])
 def isa(request: pytest.FixtureRequest, native: ModuleType) -> Iterator[str]:
     """One instruction set after the other, in use while the test runs."""
-    before = native.active_isa()
-    native.set_active_isa(request.param)
-    yield request.param
-    native.set_active_isa(before)
+    yield from use_isa(native, request.param)
+
+
+@pytest.fixture(params=STATUS.available_isas + STATUS.modelled_isas or ["none"])
+def product_isa(request: pytest.FixtureRequest, native: ModuleType) -> Iterator[str]:
+    """The same, and models of those that multiply in another way and that this machine may lack."""
+    yield from use_isa(native, request.param)

@@ -30,6 +30,12 @@ LINEAR = {4: int4_linear, 8: int8_groups_linear}
 properties = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
+@pytest.fixture
+def isa(product_isa: str) -> str:
+    """Models of instruction sets included."""
+    return product_isa
+
+
 def make_parts(
     bits: int, seed: int, out_features: int, in_features: int, group_size: int, scale_dtype: torch.dtype, shift: str
 ) -> dict[str, Tensor]:
@@ -73,7 +79,7 @@ def round_groups(x: Tensor, group_size: int) -> NDArray[np.float64]:
 @properties
 @given(
     seed=st.integers(0, 2**31),
-    num_tokens=st.integers(1, 20),
+    num_tokens=st.integers(1, 40),
     out_features=st.integers(1, 80),
     num_groups=st.integers(1, 5),
     group_size=st.sampled_from(GROUP_SIZES),
@@ -142,7 +148,7 @@ def test_instruction_sets_with_fused_multiply_add_give_the_same_bits_with_offset
     weight = PACK[bits](**make_parts(bits, 0, 70, 96, 32, torch.float16, "offsets"))
     x = torch.randn(17, 96, generator=torch.Generator().manual_seed(1))
     before, results = native.active_isa(), []
-    for name in native.available_isas():
+    for name in native.available_isas() + native.modelled_isas():
         if name != "portable":
             native.set_active_isa(name)
             results.append(LINEAR[bits](x, weight))

@@ -6,12 +6,15 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from octavo.kernels.cpu import native_status
 from octavo.kernels.cpu.loading import load_again
+
+CPU_INFO = Path("/proc/cpuinfo")
 
 
 @pytest.fixture
@@ -48,6 +51,22 @@ def test_the_best_instruction_set_is_used(native: ModuleType) -> None:
 
 def test_a_variable_chooses_another_instruction_set(native: ModuleType) -> None:
     assert active_isa("portable").stdout == "portable\n"
+
+
+def test_a_model_of_an_instruction_set_is_used_only_if_it_is_named(native: ModuleType) -> None:
+    status = native_status()
+    assert not set(status.modelled_isas) & set(status.available_isas)
+    for name in status.modelled_isas:
+        assert active_isa(name).stdout == f"{name}\n"
+
+
+@pytest.mark.skipif(not CPU_INFO.exists(), reason="the system does not list the processor's features")
+def test_tiles_are_used_only_on_a_processor_that_has_them(native: ModuleType) -> None:
+    features = set(CPU_INFO.read_text().split())
+    if not {"amx_tile", "amx_int8", "amx_bf16"} <= features:
+        assert "amx" not in native_status().available_isas
+        with pytest.raises(ValueError, match="this processor has no amx; it has: portable"):
+            native.set_active_isa("amx")
 
 
 def test_an_unknown_instruction_set_is_refused_with_the_list(native: ModuleType) -> None:

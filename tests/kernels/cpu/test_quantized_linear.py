@@ -36,9 +36,15 @@ GROUP_SIZES = (32, 64, 128)
 # The instruction set stays the same for all examples of a test.
 properties = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 seeds = st.integers(0, 2**31)
-rows = st.integers(1, 30)
+rows = st.integers(1, 40)
 columns = st.integers(1, 100)
 inputs = st.integers(1, 300)
+
+
+@pytest.fixture
+def isa(product_isa: str) -> str:
+    """Models of instruction sets included."""
+    return product_isa
 
 
 def noise(seed: int, *shape: int, scale: float = 1.0) -> Tensor:
@@ -228,7 +234,7 @@ def test_a_row_does_not_depend_on_the_other_rows_nor_on_threads(isa: str, native
     linear, weight = layer(kind, 200, 160)
     x = noise(3, 45, 160)
     together = linear(x, weight)
-    for num_tokens in (1, 2, 3, 4, 5, 6, 7, 10, 11, 31):
+    for num_tokens in (1, 2, 3, 4, 5, 6, 7, 10, 11, 16, 17, 31):
         assert torch.equal(linear(x[:num_tokens], weight), together[:num_tokens])
     for num_threads in (1, 3):
         native.set_num_threads(num_threads)
@@ -239,9 +245,9 @@ def test_a_row_does_not_depend_on_the_other_rows_nor_on_threads(isa: str, native
 @pytest.mark.parametrize("kind", FORMATS)
 def test_instruction_sets_with_fused_multiply_add_give_the_same_bits(native: ModuleType, kind: str) -> None:
     linear, weight = layer(kind, 70, 96)
-    x, bias = noise(3, 17, 96), noise(4, 70)
+    x, bias = noise(3, 40, 96), noise(4, 70)
     before, results = native.active_isa(), []
-    for name in native.available_isas():
+    for name in native.available_isas() + native.modelled_isas():
         if name != "portable":
             native.set_active_isa(name)
             results.append(linear(x, weight, bias))

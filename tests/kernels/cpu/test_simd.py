@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-LANES = {"portable": 4, "avx2": 8, "avx512": 16, "avx512_vnni": 16, "avx512_bf16": 16}
+LANES = {"portable": 4, "avx2": 8, "avx512": 16, "avx512_vnni": 16, "avx512_bf16": 16, "amx": 16}
 SPECIAL = torch.tensor([0.0, -0.0, torch.inf, -torch.inf, torch.nan])
 
 

@@ -28,11 +28,13 @@ class NativeStatus:
         missing_because: None if it is there.
         available_isas: instruction sets that the module has code for and this processor runs, the best one last.
         active_isa: the one in use.
+        modelled_isas: models of sets that need not be there, for tests: slow, and only in use if they are named.
     """
 
     missing_because: str | None
     available_isas: tuple[str, ...] = ()
     active_isa: str | None = None
+    modelled_isas: tuple[str, ...] = ()
 
 
 _recorder: Any = None
@@ -80,7 +82,7 @@ def _choose_isa(module: ModuleType, environ: Mapping[str, str]) -> None:
     name = environ.get(ISA_VARIABLE)
     if not name:
         return
-    if name not in module.available_isas():
+    if name not in module.available_isas() + module.modelled_isas():
         known = ", ".join(module.available_isas())
         raise ConfigError(
             f"{ISA_VARIABLE}={name} is no instruction set of this machine; it has {known}, and {NO_ISA} switches the "
@@ -111,4 +113,6 @@ def native_status() -> NativeStatus:
         return NativeStatus("this installation was made without a C++ compiler")
     except ImportError as error:
         return NativeStatus(str(error))
-    return NativeStatus(None, tuple(module.available_isas()), module.active_isa())
+    return NativeStatus(
+        None, tuple(module.available_isas()), module.active_isa(), modelled_isas=tuple(module.modelled_isas())
+    )

@@ -4,6 +4,7 @@
 
 namespace octavo {
 
-OCTAVO_DISPATCH_BF16(void, bf16_linear, (const LinearArgs& args), (args))
+// The order of the sums is that of tiles, for one row as for many.
+OCTAVO_DISPATCH_PRODUCT(avx512_bf16, void, bf16_linear, (const LinearArgs& args), (args), true)
 
 }  // namespace octavo

@@ -5,8 +5,8 @@
 
 #include "bf16_linear.h"
 
+#include "bf16_rows.h"
 #include "rounded_tiles.h"
-#include "simd_bf16.h"
 
 namespace octavo::OCTAVO_ISA {
 
@@ -17,8 +17,6 @@ constexpr int kMaxRows = kWidth == 16 ? 12 : 5;
 constexpr int kFeaturesALine = 2, kLinesAStep = PackedMatrix::kPairedFeaturesAStep / kFeaturesALine;
 constexpr int kLineItems = kFeaturesALine * kPanelColumns;
 constexpr int kVectorsOfPairs = sizeof(Bf16Pairs) / sizeof(F32);
-// Fewer numbers than this are not worth another thread.
-constexpr int64_t kNumbersATask = 8192;
 
 // Strips whose sums stay in registers, beside a broadcast of x and two vectors of weights.
 template <int kRows>
@@ -27,12 +25,6 @@ constexpr int strips_at_once() {
     while (strips > 1 && 2 * strips * kRows + 2 * kVectorsOfPairs + 1 > kRegisters) strips /= 2;
     return strips;
 }
-
-struct RoundedRows {
-    int64_t num_rows;
-    int64_t stride;          // from one row to the next: an odd number of cache lines, as in quantized_rows.cc
-    const Bf16Input* values;  // [num_rows, stride]; zero from in_features to the panels' last feature
-};
 
 struct Product {
     const PackedMatrix* weight;
@@ -105,31 +97,10 @@ struct Bf16Kernel {
     }
 };
 
-void round_row(const float* x, int64_t size, int64_t padded_size, Bf16Input* values) {
-    const int64_t whole = size / kWidth * kWidth;
-    for (int64_t k = 0; k < whole; k += kWidth) store_input(values + k, load(x + k));
-    if (whole < size) store_input(values + whole, load_first(x + whole, static_cast<int>(size - whole)));
-    for (int64_t k = size; k < padded_size; ++k) values[k] = 0;
-}
-
-RoundedRows round_rows(const LinearArgs& args) {
-    constexpr int64_t kValuesALine = 64 / sizeof(Bf16Input);
-    const int64_t size = args.weight->in_features(), padded_size = args.weight->panel_features();
-    const int64_t stride = (divide_up(size, kValuesALine) | 1) * kValuesALine;
-    auto* values = static_cast<Bf16Input*>(scratch(args.num_rows * stride * sizeof(Bf16Input)));
-    const int64_t rows_a_task = kNumbersATask / (size + 1) + 1;
-    pool().parallel_for(divide_up(args.num_rows, rows_a_task), [&](int64_t task) {
-        const int64_t end = smaller((task + 1) * rows_a_task, args.num_rows);
-        for (int64_t row = task * rows_a_task; row < end; ++row)
-            round_row(args.x + row * args.x_stride, size, padded_size, values + row * stride);
-    });
-    return {args.num_rows, stride, values};
-}
-
 }  // namespace
 
 void bf16_linear(const LinearArgs& args) {
-    run_linear<Bf16Kernel, kMaxRows>(Product{args.weight, round_rows(args), args.output});
+    run_linear<Bf16Kernel, kMaxRows>(Product{args.weight, round_rows(args, args.weight->panel_features()), args.output});
 }
 
 }  // namespace octavo::OCTAVO_ISA

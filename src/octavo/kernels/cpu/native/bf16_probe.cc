@@ -4,6 +4,6 @@
 
 namespace octavo {
 
-OCTAVO_DISPATCH_BF16(int64_t, multiply_bf16, (int64_t steps), (steps))
+OCTAVO_DISPATCH_PRODUCT(avx512_bf16, int64_t, multiply_bf16, (int64_t steps), (steps), true)
 
 }  // namespace octavo

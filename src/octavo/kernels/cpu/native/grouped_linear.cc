@@ -4,6 +4,7 @@
 
 namespace octavo {
 
-OCTAVO_DISPATCH_VNNI(void, grouped_linear, (const GroupedLinearArgs& args), (args))
+OCTAVO_DISPATCH_PRODUCT(avx512_vnni, void, grouped_linear, (const GroupedLinearArgs& args), (args),
+                        args.x.num_rows > kFewRows)
 
 }  // namespace octavo

@@ -4,6 +4,7 @@
 
 namespace octavo {
 
-OCTAVO_DISPATCH_VNNI(void, int8_linear, (const Int8LinearArgs& args), (args))
+OCTAVO_DISPATCH_PRODUCT(avx512_vnni, void, int8_linear, (const Int8LinearArgs& args), (args),
+                        args.x.num_rows > kFewRows)
 
 }  // namespace octavo

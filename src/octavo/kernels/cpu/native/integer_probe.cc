@@ -4,6 +4,6 @@
 
 namespace octavo {
 
-OCTAVO_DISPATCH_VNNI(int64_t, multiply_int8, (int64_t steps), (steps))
+OCTAVO_DISPATCH_PRODUCT(avx512_vnni, int64_t, multiply_int8, (int64_t steps), (steps), true)
 
 }  // namespace octavo

@@ -7,9 +7,16 @@
 #include <atomic>
 #include <stdexcept>
 
+#include "amx.h"
+
 namespace octavo {
 
 namespace {
+
+struct InstructionSet {
+    Isa isa;
+    Tiles tiles;
+};
 
 #if defined(__x86_64__)
 // Bit 5 of eax in leaf 7.1: not every compiler that knows the instructions knows how to ask for them.
@@ -34,12 +41,22 @@ Isa best_isa() {
 #endif
 }
 
-std::atomic<Isa> active{best_isa()};
+std::vector<InstructionSet> available_sets() {
+    std::vector<InstructionSet> sets;
+    for (int isa = 0; isa <= static_cast<int>(best_isa()); ++isa) sets.push_back({static_cast<Isa>(isa), Tiles::none});
+    if (best_isa() == Isa::avx512_bf16 && may_use_amx()) sets.push_back({Isa::avx512_bf16, Tiles::amx});
+    return sets;
+}
 
-}  // namespace
+std::vector<InstructionSet> modelled_sets() {
+    if (best_isa() < Isa::avx512) return {};
+    return {{best_isa(), Tiles::modelled}};
+}
 
-const char* isa_name(Isa isa) {
-    switch (isa) {
+const char* name_of(InstructionSet set) {
+    if (set.tiles == Tiles::amx) return "amx";
+    if (set.tiles == Tiles::modelled) return "amx_modelled";
+    switch (set.isa) {
         case Isa::avx2:
             return "avx2";
         case Isa::avx512:
@@ -53,23 +70,32 @@ const char* isa_name(Isa isa) {
     }
 }
 
-std::vector<std::string> available_isas() {
+std::vector<std::string> names_of(const std::vector<InstructionSet>& sets) {
     std::vector<std::string> names;
-    for (int isa = 0; isa <= static_cast<int>(best_isa()); ++isa) names.push_back(isa_name(static_cast<Isa>(isa)));
+    for (const InstructionSet set : sets) names.push_back(name_of(set));
     return names;
 }
 
-Isa active_isa() { return active.load(std::memory_order_relaxed); }
+std::atomic<InstructionSet> active{available_sets().back()};
+
+}  // namespace
+
+std::vector<std::string> available_isas() { return names_of(available_sets()); }
+
+std::vector<std::string> modelled_isas() { return names_of(modelled_sets()); }
+
+std::string active_isa_name() { return name_of(active.load(std::memory_order_relaxed)); }
+
+Isa active_isa() { return active.load(std::memory_order_relaxed).isa; }
+
+Tiles active_tiles() { return active.load(std::memory_order_relaxed).tiles; }
 
 void set_active_isa(const std::string& name) {
+    for (const auto& sets : {available_sets(), modelled_sets()})
+        for (const InstructionSet set : sets)
+            if (name == name_of(set)) return active.store(set, std::memory_order_relaxed);
     std::string known;
-    for (int isa = 0; isa <= static_cast<int>(best_isa()); ++isa) {
-        if (name == isa_name(static_cast<Isa>(isa))) {
-            active.store(static_cast<Isa>(isa), std::memory_order_relaxed);
-            return;
-        }
-        known += std::string(isa ? ", " : "") + isa_name(static_cast<Isa>(isa));
-    }
+    for (const std::string& one : available_isas()) known += (known.empty() ? "" : ", ") + one;
     throw std::invalid_argument("this processor has no " + name + "; it has: " + known);
 }
 

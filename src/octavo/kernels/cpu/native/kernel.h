@@ -34,6 +34,12 @@
 #define OCTAVO_IF_X86(...)
 #endif
 
+#if defined(OCTAVO_HAS_AMX)
+#define OCTAVO_IF_AMX(...) __VA_ARGS__
+#else
+#define OCTAVO_IF_AMX(...)
+#endif
+
 // Define `result name(params)` as the best of the copies compiled for portable, avx2 and avx512. `args` is the list of
 // the parameters' names, in parentheses: OCTAVO_DISPATCH(void, softmax, (const SoftmaxArgs& args), (args))
 #define OCTAVO_DISPATCH(result, name, params, args)                                                 \
@@ -47,30 +53,20 @@
         return portable::name args;                                                                 \
     }
 
-// The same with a further copy for processors that have AVX-512 VNNI.
-#define OCTAVO_DISPATCH_VNNI(result, name, params, args)                                               \
-    namespace portable {                                                                               \
-    result name params;                                                                                \
-    }                                                                                                  \
-    OCTAVO_IF_X86(namespace avx2 { result name params; } namespace avx512 { result name params; }     \
-                  namespace avx512_vnni { result name params; })                                       \
-    result name params {                                                                               \
-        OCTAVO_IF_X86(if (active_isa() >= Isa::avx512_vnni) return avx512_vnni::name args;             \
-                      if (active_isa() >= Isa::avx512) return avx512::name args;                       \
-                      if (active_isa() >= Isa::avx2) return avx2::name args;)                          \
-        return portable::name args;                                                                    \
-    }
-
-// The same with a further copy for processors that have AVX-512 BF16 instead.
-#define OCTAVO_DISPATCH_BF16(result, name, params, args)                                               \
-    namespace portable {                                                                               \
-    result name params;                                                                                \
-    }                                                                                                  \
-    OCTAVO_IF_X86(namespace avx2 { result name params; } namespace avx512 { result name params; }     \
-                  namespace avx512_bf16 { result name params; })                                       \
-    result name params {                                                                               \
-        OCTAVO_IF_X86(if (active_isa() >= Isa::avx512_bf16) return avx512_bf16::name args;             \
-                      if (active_isa() >= Isa::avx512) return avx512::name args;                       \
-                      if (active_isa() >= Isa::avx2) return avx2::name args;)                          \
-        return portable::name args;                                                                    \
+// The same for products, which processors with more instructions compute in other ways: there is a copy for `further`
+// (avx512_vnni or avx512_bf16), and NAME_tiled.isa.cc for tiles (tiles.h), which runs where `worth_tiles` holds.
+#define OCTAVO_DISPATCH_PRODUCT(further, result, name, params, args, worth_tiles)                               \
+    namespace portable {                                                                                        \
+    result name params;                                                                                         \
+    }                                                                                                           \
+    OCTAVO_IF_X86(namespace avx2 { result name params; } namespace avx512 { result name params; }              \
+                  namespace further { result name params; } namespace amx_modelled { result name params; })    \
+    OCTAVO_IF_AMX(namespace amx { result name params; })                                                       \
+    result name params {                                                                                        \
+        OCTAVO_IF_AMX(if (active_tiles() == Tiles::amx && (worth_tiles)) return amx::name args;)                \
+        OCTAVO_IF_X86(if (active_tiles() == Tiles::modelled && (worth_tiles)) return amx_modelled::name args;   \
+                      if (active_isa() >= Isa::further) return further::name args;                              \
+                      if (active_isa() >= Isa::avx512) return avx512::name args;                                \
+                      if (active_isa() >= Isa::avx2) return avx2::name args;)                                   \
+        return portable::name args;                                                                             \
     }

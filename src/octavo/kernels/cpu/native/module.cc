@@ -128,7 +128,8 @@ void bind_simd_probe(nb::module_& m) {
 NB_MODULE(_native, m) {
     nb::set_leak_warnings(false);  // an engine that is killed while it computes is no leak
     m.def("available_isas", &available_isas);
-    m.def("active_isa", [] { return std::string(isa_name(active_isa())); });
+    m.def("modelled_isas", &modelled_isas);
+    m.def("active_isa", &active_isa_name);
     m.def("set_active_isa", &set_active_isa, "name"_a);
     m.def("num_threads", [] { return pool().num_threads(); });
     m.def("set_num_threads", &set_num_threads, "num_threads"_a, nb::call_guard<nb::gil_scoped_release>());

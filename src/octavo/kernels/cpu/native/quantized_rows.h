@@ -9,6 +9,9 @@
 
 namespace octavo {
 
+// So few rows wait for their weights from memory, and products of vectors wait no longer than those of tiles.
+constexpr int64_t kFewRows = 8;
+
 // A view of a buffer. Sums are negated: they take off what was added to the weights to make them unsigned.
 struct QuantizedRows {
     int64_t num_rows, size;

@@ -23,7 +23,8 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(OCTAVO_ISA_avx512) || defined(OCTAVO_ISA_avx512_vnni) || defined(OCTAVO_ISA_avx512_bf16)
+#if defined(OCTAVO_ISA_avx512) || defined(OCTAVO_ISA_avx512_vnni) || defined(OCTAVO_ISA_avx512_bf16) || \
+    defined(OCTAVO_ISA_amx) || defined(OCTAVO_ISA_amx_modelled)
 #include "simd_avx512.h"
 #elif defined(OCTAVO_ISA_avx2)
 #include "simd_avx2.h"

@@ -30,6 +30,13 @@ inline Bf16Pairs broadcast_pair(const Bf16Input* p) {
 }
 inline F32 add_products(F32 sums, Bf16Pairs w, Bf16Pairs x) { return _mm512_dpbf16_ps(sums, w, x); }
 
+#elif defined(OCTAVO_ISA_amx) || defined(OCTAVO_ISA_amx_modelled)
+
+// What is multiplied goes to tiles (tiles.h), not to vectors of pairs.
+using Bf16Input = uint16_t;
+
+inline void store_input(Bf16Input* p, F32 v) { store_bf16(p, v); }
+
 #else
 
 using Bf16Input = float;
