@@ -18,8 +18,7 @@ void bf16_linear(const LinearArgs& args) {
     const PackedMatrix& weight = *args.weight;
     const RoundedRows x = round_rows(args, divide_up(weight.in_features(), kFeaturesATile) * kFeaturesATile);
     run_tiled_linear<Pairs>(x, weight, [&](const BlockRows& rows, int64_t panel, const BlockSums<float>& sums) {
-        for (int64_t r = 0; r < rows.count; ++r)
-            finish(args.output, weight.panels(), rows.first + r, panel, 0, load(sums.of[0][r]), load(sums.of[1][r]));
+        write_rows(StripOutput(args.output, weight.panels(), panel, 0), rows, sums);
     });
 }
 

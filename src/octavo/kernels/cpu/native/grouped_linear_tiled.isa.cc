@@ -87,8 +87,7 @@ void run(const GroupedLinearArgs& args) {
             multiply(tiles, rows, group, group_size, is_packed ? unpacked : lines, of_group);
             add_group<Scale>(args, block, rows, group, of_group, sums);
         }
-        for (int64_t r = 0; r < rows.count; ++r)
-            finish(args.output, weight.panels(), rows.first + r, panel, 0, load(sums.of[0][r]), load(sums.of[1][r]));
+        write_rows(StripOutput(args.output, weight.panels(), panel, 0), rows, sums);
     });
 }
 

@@ -16,6 +16,12 @@ constexpr int kRowsThatFillCache = 6;
 constexpr int kFarPrefetchBytes = 16384, kNearPrefetchBytes = 2048;
 constexpr int kCacheLine = 64, kLineBytes = 128;
 
+// Bring the line that is kAhead bytes after p into the first level.
+template <int kAhead>
+inline void prefetch_line(const void* p) {
+    for (int byte = 0; byte < kLineBytes; byte += kCacheLine) prefetch(static_cast<const char*>(p) + kAhead + byte);
+}
+
 // Fetches weights while others are multiplied: some to the first level, which come soon, and others to the second, evenly, so that
 // memory is not idle. Each of the passes over the same panels fetches a share of the panels that come next.
 template <int kRows>
@@ -32,11 +38,9 @@ class Ahead {
 
     // Called for each line of the panel, with its address.
     void fetch(const void* line) {
-        constexpr int kAhead = kRows < kRowsThatFillCache ? kPrefetchBytes : kNearPrefetchBytes;
-        for (int byte = 0; byte < kLineBytes; byte += kCacheLine) {
-            prefetch(static_cast<const char*>(line) + kAhead + byte);
-            if constexpr (kRows >= kRowsThatFillCache) prefetch_l2(next_ + byte);
-        }
+        prefetch_line<kRows < kRowsThatFillCache ? kPrefetchBytes : kNearPrefetchBytes>(line);
+        if constexpr (kRows >= kRowsThatFillCache)
+            for (int byte = 0; byte < kLineBytes; byte += kCacheLine) prefetch_l2(next_ + byte);
         next_ += advance_;
     }
 

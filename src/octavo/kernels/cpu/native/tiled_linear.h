@@ -15,8 +15,7 @@
 namespace octavo::OCTAVO_ISA {
 
 constexpr int64_t kRowsABlock = 2 * kTileRows;
-constexpr int64_t kLineBytes = 4 * kPanelColumns;
-static_assert(kLineBytes == 2 * kTileBytes && kHalfPanel * 4 == kTileBytes && kHalfPanel == kWidth);
+static_assert(kLineBytes == 4 * kPanelColumns && kLineBytes == 2 * kTileBytes && kHalfPanel * 4 == kTileBytes && kHalfPanel == kWidth);
 
 // What a line has of each column: four whole numbers, or two of bf16. `Sum` is of 32 bits.
 struct Quads {
@@ -99,19 +98,24 @@ void store_sums(TileRegisters& tiles, BlockSums<Sum>& sums) {
     }
 }
 
+inline void write_rows(const StripOutput& output, const BlockRows& rows, const BlockSums<float>& sums) {
+    for (int64_t r = 0; r < rows.count; ++r)
+        output.write(rows.first + r, load(sums.of[0][r]), load(sums.of[1][r]));
+}
+
 // Call body(tiles, rows, panel) for all blocks of rows of x and all panels, with tiles for steps of `step_bytes`.
 template <typename Rows, typename Weight, typename Body>
 void for_each_block(const Rows& x, const Weight& weight, int64_t step_bytes, const Body& body) {
     const int64_t num_panels = weight.panels().count();
     if (x.num_rows == 0 || num_panels == 0) return;
     const Division division(x.num_rows, kRowsABlock, num_panels, weight.panel_bytes());
-    division.run([&](int64_t block, int64_t first_panel, int64_t end_panel) {
-        const int64_t first = division.first_row(block), count = division.rows_of(block);
+    division.run([&](const Pass& pass) {
+        const int64_t first = division.first_row(pass.block), count = division.rows_of(pass.block);
         const int64_t stride = x.stride * static_cast<int64_t>(sizeof *x.values);
         const BlockRows rows{reinterpret_cast<const char*>(x.values) + first * stride, stride, first, count};
         prefetch_rows(x, first, count);
         TileRegisters tiles(shapes_of_block(count, step_bytes));
-        for (int64_t panel = first_panel; panel < end_panel; ++panel) body(tiles, rows, panel);
+        for (int64_t panel = pass.first_panel; panel < pass.end_panel; ++panel) body(tiles, rows, panel);
     });
 }
 
@@ -122,7 +126,7 @@ void multiply_panel(TileRegisters& tiles, const BlockRows& rows, const char* lin
     const int64_t num_whole = num_lines / kTileRows * kTileRows;
     for (int64_t line = 0; line < num_whole; line += kTileRows) {
         const char* p = lines + line * kLineBytes;
-        for (int i = 0; i < kTileRows; ++i) prefetch_weights<1>(p + i * kLineBytes);
+        for (int i = 0; i < kTileRows; ++i) prefetch_line<kPrefetchBytes>(p + i * kLineBytes);
         add_step<Numbers, kHasOtherRows>(tiles, rows, line * 4, p);
     }
     if (num_whole < num_lines) {

@@ -163,8 +163,8 @@ void round_all_to_int4(const DenseWeight& weight, int64_t group_size, uint8_t* v
 
 void round_to_int8(const DenseWeight& weight, int8_t* values, float* scales) {
     auto* round = weight.type == WeightType::fp32   ? round_row<Fp32Numbers>
-                  : weight.type == WeightType::bf16 ? round_row<Bf16Numbers>
-                                                    : round_row<Fp16Numbers>;
+                  : weight.type == WeightType::fp16 ? round_row<Fp16Numbers>
+                                                    : round_row<Bf16Numbers>;
     pool().parallel_for(weight.num_rows, [&](int64_t row) {
         round(weight, row, values + row * weight.num_columns, scales + row);
     });
@@ -175,6 +175,7 @@ void round_to_int4(const DenseWeight& weight, int64_t group_size, uint8_t* value
         case WeightType::fp32:
             return round_all_to_int4<Fp32Numbers>(weight, group_size, values, scales);
         case WeightType::bf16:
+        case WeightType::bf16_pairs:  // the same numbers
             return round_all_to_int4<Bf16Numbers>(weight, group_size, values, scales);
         case WeightType::fp16:
             return round_all_to_int4<Fp16Numbers>(weight, group_size, values, scales);
