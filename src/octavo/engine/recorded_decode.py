@@ -9,13 +9,12 @@ it is.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
-from octavo.kernels.cpu.recording import Arena, NotRecordableError, RecordedCalls, record
+from octavo.kernels.cpu.recording import Arena, RecordedCalls, record_checked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,10 +22,8 @@ if TYPE_CHECKING:
     from octavo.models.forward_context import ForwardContext
     from octavo.models.layers.decoder import CausalLM
 
-_NAN_BYTE = 0xFF  # four of them are a NaN
 _MAX_DRAFTED_TOKENS = 64  # of a step with drafts: in larger ones Python takes a small part of the time
 _MAX_DRAFTED_SHAPES = 256  # drafts of many sequences have ever other lengths
-logger = logging.getLogger(__name__)
 
 
 class RecordedDecode:
@@ -101,19 +98,9 @@ class RecordedDecode:
                 seq_lens=self._seq_lens[:num_seqs],
             ),
         )
-        try:
-            result, calls = record(lambda: self._model.compute_layers(*inputs), self._arena)
-        except NotRecordableError as reason:
-            logger.info("decode steps are not recorded: %s", reason)
+        recorded = record_checked(lambda: self._model.compute_layers(*inputs), self._arena, name="decode steps")
+        if recorded is None:
             self._is_recordable = False
             return self._model.compute_layers(*inputs)
-        # What was not written down would now compute with NaN.
-        expected = result.clone()
-        self._arena.fill_free(_NAN_BYTE)
-        calls.run()
-        if not torch.equal(result, expected):
-            logger.warning("decode steps are not recorded: they gave other numbers")
-            self._is_recordable = False
-            return self._model.compute_layers(*inputs)  # keys and values were overwritten, too
-        self._recorded[num_seqs, num_tokens] = (result, calls)
-        return result
+        self._recorded[num_seqs, num_tokens] = recorded
+        return recorded[0]
