@@ -23,12 +23,16 @@ class StepCosts:
         seconds: one entry each.
         seconds_to_draft: of making drafts at all in a step, where a model makes them.
         seconds_per_draft_token: of one further token of all drafts of a step, where a model makes them.
+        seconds_to_catch_up: of computing known tokens of a sequence at all, before a model can make a draft of it.
+        seconds_per_known_token: of each of these tokens.
     """
 
     num_tokens: Sequence[int] = (1, 2)
     seconds: Sequence[float] = (1.0, 1.0)
     seconds_to_draft: float = 0.0
     seconds_per_draft_token: float = 0.0
+    seconds_to_catch_up: float = 0.0
+    seconds_per_known_token: float = 0.0
 
     def of_step(self, num_tokens: int) -> float:
         """Return the seconds of a step."""
@@ -37,6 +41,10 @@ class StepCosts:
         index = next((index for index in range(1, last) if num_tokens <= sizes[index]), last)
         slope = (seconds[index] - seconds[index - 1]) / (sizes[index] - sizes[index - 1])
         return max(seconds[index - 1] + slope * (num_tokens - sizes[index - 1]), seconds[0])
+
+    def of_drafting(self, num_tokens: int) -> float:
+        """Return the seconds in which drafts of up to ``num_tokens`` tokens are made."""
+        return self.seconds_to_draft + num_tokens * self.seconds_per_draft_token
 
 
 @dataclass(slots=True)
@@ -93,8 +101,31 @@ class Pacer:
             expected += chance
             lens[index] += 1
             longest = max(longest, lens[index])
-            drafting = self.costs.seconds_to_draft + longest * self.costs.seconds_per_draft_token
-            seconds = self.costs.of_step(num_tokens + count) + drafting
+            seconds = self.costs.of_step(num_tokens + count) + self.costs.of_drafting(longest)
             if expected / seconds >= best:
                 best, best_lens = expected / seconds, list(lens)
         return best_lens
+
+    def pays_to_catch_up(
+        self, rate: float, max_len: int, *, num_behind: int, num_expected: int, num_tokens: int
+    ) -> bool:
+        """Return whether drafts save more than it takes to compute what must be known before the first of them.
+
+        Args:
+            rate: acceptance rate of the drafts.
+            max_len: tokens of a draft at most.
+            num_behind: known tokens that must be computed first.
+            num_expected: tokens that the sequence is expected to bring yet.
+            num_tokens: tokens of a step without drafts.
+        """
+        if num_behind == 0:
+            return True
+        costs = self.costs
+        seconds_without = costs.of_step(num_tokens)
+        per_token = seconds_without / num_tokens
+        saved, accepted = 0.0, 0.0
+        for length in range(1, max_len + 1):
+            accepted += rate**length
+            extra = costs.of_step(num_tokens + length) - seconds_without + costs.of_drafting(length)
+            saved = max(saved, (accepted * per_token - extra) / (1 + accepted))
+        return num_expected * saved >= costs.seconds_to_catch_up + num_behind * costs.seconds_per_known_token

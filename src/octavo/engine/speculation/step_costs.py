@@ -23,6 +23,7 @@ _NUM_RUNS = 3
 _PATIENCE_S = 2.0
 _PARAMS = SamplingParams(temperature=0.0)
 _LONGER_DRAFT = 5
+_KNOWN_TOKENS = (8, 64)
 _FIRST_BLOCK = 1  # nobody has blocks yet, and what keys and values are does not matter here
 
 
@@ -40,7 +41,7 @@ def measure_step_costs(
     two did.
 
     Args:
-        drafts: timed for drafts of two lengths, if given.
+        drafts: timed for drafts of two lengths and behind known tokens of two numbers, if given.
         max_num_tokens: of a step at most; at least 2.
     """
     sizes: list[int] = []
@@ -54,18 +55,37 @@ def measure_step_costs(
         sizes.append(size)
     if drafts is None:
         return StepCosts(sizes, seconds)
-    request = Request(
-        EngineRequest(
-            request_id="", prompt_token_ids=[0], sampling_params=_PARAMS, max_tokens=1, eos_token_ids=[], seed=0
-        ),
-        arrival=0,
-    )
-    request.block_ids = [_FIRST_BLOCK]
-    shorter, longer = (
-        _best_seconds(partial(drafts.propose, [request], [length], [0]), clock) for length in (1, _LONGER_DRAFT)
-    )
+    shorter, longer = (_seconds_to_draft(drafts, length, 0, block_size, clock) for length in (1, _LONGER_DRAFT))
     per_token = max(longer - shorter, 0.0) / (_LONGER_DRAFT - 1)
-    return StepCosts(sizes, seconds, max(shorter - per_token, 0.0), per_token)
+    few, many = (min(count, max_num_tokens - 1) for count in _KNOWN_TOKENS)
+    after_few, after_many = (_seconds_to_draft(drafts, 1, count, block_size, clock) - shorter for count in (few, many))
+    per_known_token = max(after_many - after_few, 0.0) / max(many - few, 1)
+    return StepCosts(
+        sizes,
+        seconds,
+        seconds_to_draft=max(shorter - per_token, 0.0),
+        seconds_per_draft_token=per_token,
+        seconds_to_catch_up=max(after_few - few * per_known_token, 0.0),
+        seconds_per_known_token=per_known_token,
+    )
+
+
+def _seconds_to_draft(
+    drafts: DraftModel, num_tokens: int, num_behind: int, block_size: int, clock: Callable[[], float]
+) -> float:
+    """Time a draft of ``num_tokens`` tokens for which ``num_behind`` known ones must be computed first."""
+    token_ids = [0] * (num_behind + 1)
+    message = EngineRequest(
+        request_id="", prompt_token_ids=token_ids, sampling_params=_PARAMS, max_tokens=1, eos_token_ids=[], seed=0
+    )
+    request = Request(message, arrival=0)
+    request.block_ids = _blocks_of(len(token_ids), block_size)
+
+    def draft() -> None:
+        drafts.propose([request], [num_tokens])
+        drafts.forget(request)
+
+    return _best_seconds(draft, clock)
 
 
 def _best_seconds(compute: Callable[[], object], clock: Callable[[], float]) -> float:
@@ -83,10 +103,14 @@ def _step_of(num_tokens: int, block_size: int) -> StepPlan:
         row=0,
         token_ids=[0],
         prompt_len=1,
-        block_ids=list(range(_FIRST_BLOCK, _FIRST_BLOCK + blocks_of_sequence(num_tokens, block_size))),
+        block_ids=_blocks_of(num_tokens, block_size),
         sampling_params=_PARAMS,
         seed=0,
         stop_token_ids=frozenset(),
     )
     drafts = {0: [0] * (num_tokens - 1)} if num_tokens > 1 else {}
     return StepPlan(admissions=[admission], drafts=drafts, rows=[0], starts=[0], counts=[num_tokens], samples=[0])
+
+
+def _blocks_of(num_tokens: int, block_size: int) -> list[int]:
+    return list(range(_FIRST_BLOCK, _FIRST_BLOCK + blocks_of_sequence(num_tokens, block_size)))
