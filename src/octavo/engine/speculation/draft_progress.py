@@ -79,7 +79,9 @@ class DraftProgress:
         num_cached = max(request.num_cached_tokens, 0) // self._block_size
         hashes = request.block_hashes(self._block_size)[:num_cached]
         pairs = zip(request.block_ids, hashes, strict=False)
-        num_there = next((i for i, (block, wanted) in enumerate(pairs) if self._hashes.get(block) != wanted), len(hashes))
+        num_there = next(
+            (i for i, (block, wanted) in enumerate(pairs) if self._hashes.get(block) != wanted), len(hashes)
+        )
         return num_there * self._block_size
 
     def _advance(self, request: Request, progress: _Progress, num_computed: int) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-_FIRST_RATE = 0.7
-_WEIGHT_OF_A_DRAFT = 0.2
+_FIRST_RATE = 0.75
+_WEIGHT_OF_FIRST_RATE = 4
+_LEAST_WEIGHT = 0.04
 _RECOVERY = 0.01
 
 
@@ -49,15 +50,21 @@ class StepCosts:
 
 @dataclass(slots=True)
 class AcceptanceRate:
-    """A running estimate of how likely the model is to choose the next token of a draft as well."""
+    """A running mean of how often the model chooses the next token of a draft as well.
+
+    Attributes:
+        value: the mean; it begins as if some tokens had been judged already.
+        num_judged: tokens so far. The latest always count a little, so that the mean follows a text that changes.
+    """
 
     value: float = _FIRST_RATE
+    num_judged: int = _WEIGHT_OF_FIRST_RATE
 
     def observe(self, num_drafted: int, num_accepted: int) -> None:
         """Learn from a draft: of the tokens up to the first wrong one, how many were right."""
-        num_judged = min(num_accepted + 1, num_drafted)
-        for index in range(num_judged):
-            self.value += _WEIGHT_OF_A_DRAFT * ((index < num_accepted) - self.value)
+        for index in range(min(num_accepted + 1, num_drafted)):
+            self.num_judged += 1
+            self.value += max(1 / self.num_judged, _LEAST_WEIGHT) * ((index < num_accepted) - self.value)
 
     def recover(self) -> None:
         """Forget a little, where drafts were not worth while, so that they are tried again some time."""
