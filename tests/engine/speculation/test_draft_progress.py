@@ -53,9 +53,9 @@ class ImaginedDrafts:
         """Compute known tokens, at most ``limit``; then guesses, and beyond them what nobody has asked for."""
         start = self.num_computed(request)
         end = min(len(request.token_ids), start + limit)
-        guesses = guesses if end == len(request.token_ids) else []
-        room = len(request.block_ids) * BLOCK_SIZE - end
-        self._write(request, start, [*request.token_ids[:end], *guesses[:room], *[99] * (room - len(guesses))])
+        room = len(request.block_ids) * BLOCK_SIZE - end if end == len(request.token_ids) else 0
+        beyond = [99] * (room - len(guesses))
+        self._write(request, start, [*request.token_ids[:end], *guesses[:room], *beyond])
         self.progress.computed(request, end, guesses[:room])
 
     def num_computed(self, request: Request) -> int:
@@ -128,3 +128,36 @@ def test_a_prefix_is_shared_if_the_draft_model_has_computed_it() -> None:
     drafts.kv_cache.release(first)
     assert drafts.admit(third)
     assert drafts.num_computed(third) == 4
+
+
+def test_a_block_that_was_written_over_holds_no_prefix_any_more() -> None:
+    drafts = ImaginedDrafts(num_blocks=2)
+    prompt = [1, 2, 3, 4, 9]
+    first, again, last = (make_request(name, prompt) for name in "acd")
+    other = make_request("b", [5] * 6)
+    assert drafts.admit(first)
+    drafts.draft(first, [], limit=100)
+    block = first.block_ids[0]
+    drafts.kv_cache.release(first)
+    assert drafts.admit(other)
+    assert other.block_ids[1] == block
+    drafts.draft(other, [5], limit=100)
+    drafts.kv_cache.release(other)
+    assert drafts.admit(again)
+    assert again.block_ids[0] == block
+    drafts.kv_cache.release(again)
+    assert drafts.admit(last)
+    assert (last.block_ids[0], last.num_cached_tokens) == (block, 4)
+    assert drafts.num_computed(last) == 0
+
+
+def test_what_was_computed_before_a_preemption_counts_no_more() -> None:
+    drafts = ImaginedDrafts(num_blocks=2)
+    preempted, other = make_request("a", [1, 2, 3]), make_request("b", [4, 5])
+    assert drafts.admit(preempted)
+    drafts.draft(preempted, [], limit=100)
+    drafts.kv_cache.release(preempted)
+    assert drafts.admit(other)
+    drafts.draft(other, [], limit=100)
+    assert drafts.admit(preempted)
+    assert drafts.num_computed(preempted) == 0

@@ -125,9 +125,7 @@ def record(function: Callable[[], R], arena: Arena) -> tuple[R, RecordedCalls]:
     return result, RecordedCalls(program, [*keep, result, arena])
 
 
-def record_checked(
-    function: Callable[[], ResultT], arena: Arena, *, name: str
-) -> tuple[ResultT, RecordedCalls] | None:
+def record_checked(function: Callable[[], ResultT], arena: Arena, *, name: str) -> tuple[ResultT, RecordedCalls] | None:
     """As ``record``, if the calls alone give the same numbers; else say why not, and return None.
 
     ``function`` must then be called again: whatever else it writes to, like keys and values, may have been overwritten.
