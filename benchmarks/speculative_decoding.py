@@ -61,7 +61,11 @@ class KnowingProposer:
         self._continuation = continuation
         self._error_rate = error_rate
 
-    def propose(self, requests: Sequence[Request], max_lens: Sequence[int], starts: Sequence[int]) -> list[list[int]]:
+    def num_behind(self, request: Request) -> int:
+        """Nothing is computed."""
+        return 0
+
+    def propose(self, requests: Sequence[Request], max_lens: Sequence[int]) -> list[list[int]]:
         """Return what is known to follow, with errors."""
         return [self._guess(request, max_len) for request, max_len in zip(requests, max_lens, strict=True)]
 

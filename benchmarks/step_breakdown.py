@@ -1,7 +1,7 @@
 """Where the time of a decode step goes on a CPU: its recorded kernel calls, each timed, and what is between them.
 
-Random weights in the shape of a real model; greedy decoding of prompts of 128 tokens, all sequences in one batch. Times of a
-kernel are medians over the steps, summed over the layers.
+Random weights in the shape of a real model; greedy decoding of prompts of 128 tokens, all sequences in one batch. Times
+of a kernel are medians over the steps, summed over the layers.
 """
 
 from __future__ import annotations

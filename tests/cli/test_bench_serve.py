@@ -14,6 +14,7 @@ import pytest
 from octavo.bench.records import read_result
 from tests.bench.known_delays import KnownDelays, Schedule
 from tests.cli.conftest import Ran
+from tests.cli.interrupts import hear_ctrl_c
 
 Octavo = Callable[..., Ran]
 
@@ -67,6 +68,7 @@ def test_interrupt_shows_what_was_done(server: KnownDelays, tmp_path: Path) -> N
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "COLUMNS": "80"},
+        preexec_fn=hear_ctrl_c,
     )
     while len(server.seen()) < 4:
         assert process.poll() is None

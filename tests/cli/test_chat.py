@@ -16,6 +16,7 @@ import pytest
 
 from octavo.cli.conversation import Conversation, open_client
 from octavo.errors import OctavoError
+from tests.cli.interrupts import hear_ctrl_c
 from tests.cli.scripted_api import scripted_api
 
 
@@ -178,7 +179,7 @@ def test_in_a_terminal_ctrl_c_stops_an_answer_and_then_ends_the_command():
             stdout=inside,
             stderr=inside,
             env={**os.environ, "TERM": "dumb"},
-            preexec_fn=_hear_ctrl_c,
+            preexec_fn=hear_ctrl_c,
         )
         os.close(inside)
         try:
@@ -193,11 +194,6 @@ def test_in_a_terminal_ctrl_c_stops_an_answer_and_then_ends_the_command():
             child.kill()
             os.close(terminal)
     assert "Traceback" not in shown
-
-
-def _hear_ctrl_c() -> None:
-    """Undo what a shell does to commands in the background: they, and all that they start, ignore SIGINT."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _interrupt_until_it_ends(child: subprocess.Popen[bytes]) -> int:

@@ -20,6 +20,7 @@ from octavo.bench.server_view import GpuUse, Latency, RunningRequest, ServerFram
 from octavo.cli.top_screen import render
 from tests.bench.served_pages import metrics, serve_pages
 from tests.cli.conftest import Ran
+from tests.cli.interrupts import hear_ctrl_c
 from tests.server_process import free_port
 
 FRAME = ServerFrame(
@@ -140,7 +141,9 @@ class Terminal:
         self._own, theirs = pty.openpty()
         command = [sys.executable, "-m", "octavo", "top", url, "--interval", "0.1"]
         environ = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"}
-        self.process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environ)
+        self.process = subprocess.Popen(
+            command, stdin=theirs, stdout=theirs, stderr=theirs, env=environ, preexec_fn=hear_ctrl_c
+        )
         os.close(theirs)
         self.text = ""
 

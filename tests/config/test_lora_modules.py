@@ -47,6 +47,42 @@ def test_adapters_imply_that_lora_is_enabled():
         load_config(ServerConfig, {"lora_modules": ["a=/x"], "enable_lora": False}, config_file=None, environ={})
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a=/x,b=/y",
+        '{"name": "a", "path": "/x"}, b=/y',
+        ' a=/x , {"name": "b", "path": "/y"} ,',
+        '[{"name": "a", "path": "/x"}, {"name": "b", "path": "/y"}]',
+        '{"name": "a", "path": "/x"},{"path": "/y", "name": "b"}',
+    ],
+)
+def test_a_variable_holds_several_in_any_form(text: str):
+    config = load_config(ServerConfig, {}, config_file=None, environ={"OCTAVO_LORA_MODULES": text})
+    assert parse_lora_modules(config.lora_modules) == [LoraModule("a", "/x"), LoraModule("b", "/y")]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('{"name": "a"', "is not JSON"),
+        ('a=/x,{"name": "a", "path": /x}', "is not JSON"),
+        ('{"name": "a", "path": "/x"} b=/y', "'b=/y' follows the JSON .*; put a comma between values"),
+        ("[" * 100_000, "is not JSON"),
+        ('[{"name": "a", "way": "/x"}]', "an adapter has name, path"),
+    ],
+)
+def test_a_wrong_variable_is_named(text: str, problem: str):
+    with pytest.raises(ConfigError, match=f"(?s)variable OCTAVO_LORA_MODULES: .*{problem}") as raised:
+        load_config(ServerConfig, {}, config_file=None, environ={"OCTAVO_LORA_MODULES": text})
+    assert "\n" not in str(raised.value)
+
+
+def test_commas_of_other_lists_always_divide():
+    config = load_config(ServerConfig, {}, config_file=None, environ={"OCTAVO_API_KEY": "{a,b"})
+    assert config.api_key == ["{a", "b"]
+
+
 def test_an_adapter_is_not_named_like_the_model():
     flags = {"lora_modules": ["a=/x"], "served_model_name": ["m", "a"]}
     with pytest.raises(ConfigError, match="'a' is the name of the model"):

@@ -9,13 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from octavo.config import EngineConfig
-from octavo.engine.builder import build_engine
 from octavo.engine.core import EngineCore
 from octavo.engine.messages import EngineRequest, SequenceUpdate
 from octavo.engine.sampling_params import SamplingParams
-from octavo.models.config import ModelConfig
 from tests.checkpoints import load_oracle, make_checkpoint
+from tests.engine import exactness
 
 PROMPT_LENS = (1, 2, 3, 7, 15, 16, 17, 31, 33, 48, 64, 65, 100, 129, 200, 300)
 NUM_TOKENS = 64
@@ -70,34 +68,12 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     directory = make_checkpoint(tmp_path_factory.mktemp(request.param), family, **overrides)
     generator = torch.Generator().manual_seed(1)
     prompts = [torch.randint(0, VOCAB_SIZE, (length,), generator=generator).tolist() for length in PROMPT_LENS]
-    answers = [greedy_oracle(directory, prompt) for prompt in prompts]
+    answers = [exactness.greedy(load_oracle(directory), prompt, NUM_TOKENS) for prompt in prompts]
     return Case(directory, prompts, [tokens for tokens, _ in answers], [logprobs for _, logprobs in answers])
 
 
-@torch.no_grad()
-def greedy_oracle(directory: Path, prompt: list[int]) -> tuple[list[int], list[float]]:
-    oracle = load_oracle(directory)
-    oracle.generation_config.eos_token_id = None
-    output = oracle.generate(
-        torch.tensor([prompt]),
-        attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
-        max_new_tokens=NUM_TOKENS,
-        do_sample=False,
-        output_logits=True,
-        return_dict_in_generate=True,
-    )
-    tokens = output.sequences[0, len(prompt) :].tolist()
-    logprobs = torch.cat(output.logits).log_softmax(-1)
-    return tokens, [row[token].item() for row, token in zip(logprobs, tokens, strict=True)]
-
-
 def make_core(case: Case, *, num_blocks: int = 2048, **settings: Any) -> EngineCore:
-    model_config = ModelConfig.from_directory(case.directory)
-    bytes_per_token = 2 * 4 * model_config.num_hidden_layers * model_config.num_key_value_heads * model_config.head_dim
-    config = EngineConfig(
-        model=str(case.directory), kv_cache_memory_bytes=(num_blocks + 1) * 16 * bytes_per_token, **settings
-    )
-    return build_engine(config, case.directory, model_config, MAX_LEN).core
+    return exactness.make_core(case.directory, max_len=MAX_LEN, num_blocks=num_blocks, **settings)
 
 
 def run(core: EngineCore, prompts: list[list[int]], *, logprobs: bool = False) -> list[list[SequenceUpdate]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from octavo.config import EngineConfig
 from octavo.engine.builder import build_engine
 from octavo.engine.memory import cpu_kv_cache_budget
 from octavo.engine.profiling import run_largest_steps
+from octavo.errors import ConfigError
 from octavo.kernels.cpu import has_native
 from octavo.models.config import ModelConfig
 from octavo.models.layers.decoder import CausalLM
@@ -22,8 +24,10 @@ from octavo.models.registry import ARCHITECTURES
 from octavo.plan.activations import activation_bytes, state_bytes
 from octavo.plan.families import read_model_shape
 from octavo.plan.fit import fit
+from octavo.plan.hardware import cpu_hardware
 from octavo.plan.memory import default_cpu_kv_cache_bytes
 from octavo.plan.model_shape import ModelShape
+from octavo.plan.request import PlanRequest, deployment_of
 from octavo.plan.weights import QUANTIZATIONS, weight_bytes
 from tests.checkpoints import CONFIGS, make_checkpoint
 from tests.plan.live_memory import LiveMemory
@@ -80,6 +84,33 @@ def test_weights_and_kv_cache_are_what_the_engine_allocates(directory: Path, dty
     assert planned.num_kv_blocks == built.ready.num_blocks
     assert (planned.num_kv_blocks + 1) * config.block_size * planned.kv_bytes_per_token == caches
     assert planned.weight_bytes + planned.kv_cache_bytes == pytest.approx(weights + caches, rel=0.02)
+
+
+def test_an_int8_cache_is_what_the_engine_allocates(directory: Path) -> None:
+    asked = PlanRequest(
+        dtype="bfloat16", kv_cache_dtype="int8", kv_cache_memory_bytes=KV_CACHE_BYTES, max_model_len=256
+    )
+    shape = shape_of(directory)
+    plan = partial(deployment_of, "m", shape, cpu_hardware(2**33), asked, served_architectures=ARCHITECTURES)
+    settings = {"device": "cpu", "dtype": "bfloat16", "kv_cache_dtype": "int8", "kv_cache_memory_bytes": KV_CACHE_BYTES}
+    config = EngineConfig.model_validate({"model": str(directory)} | settings)
+    build = partial(build_engine, config, directory, ModelConfig.from_directory(directory), 256)
+    if shape.has_latent_attention:
+        for refuse in (build, plan):
+            with pytest.raises(ConfigError, match="int8 is not supported with latent attention"):
+                refuse()
+        return
+    built, planned = build(), plan()
+    found = planned.fit()
+    assert found.num_kv_blocks == built.ready.num_blocks
+    caches = [
+        part
+        for cache in built.core.runner.kv_caches
+        for part in (cache.key, cache.value, cache.key_scales, cache.value_scales)
+    ]
+    num_bytes = sum(part.nbytes for part in caches if part is not None)
+    assert (found.num_kv_blocks + 1) * config.block_size * found.kv_bytes_per_token == num_bytes
+    assert found.kv_bytes_per_token == planned.kv_bytes_per_token
 
 
 @pytest.mark.parametrize("tied", [False, True])

@@ -123,6 +123,17 @@ def test_changes_are_combined_where_none_alone_is_enough() -> None:
     assert advice.text == "--quantization fp8 --gpus 64 --tensor-parallel-size 64"
 
 
+def test_a_rounded_cache_is_advised_and_asked_for_where_the_engine_has_one() -> None:
+    asked = {"gpus": 1, "max_model_len": 131_072, "concurrency": 4}
+    plan = plan_of(published.LLAMA_31_8B, "H100", **asked)
+    (advice,) = (one for one in plan.advice if "kv-cache" in one.text)
+    assert advice.text == "--kv-cache-dtype int8"
+    chosen = plan_of(published.LLAMA_31_8B, "H100", **asked, kv_cache_dtype="int8")
+    assert chosen.fits
+    assert "--kv-cache-dtype int8" in (chosen.command or "")
+    assert chosen.reasons == ()
+
+
 def test_command_is_one_that_serve_accepts_and_the_rest_is_said() -> None:
     plan = plan_of(
         published.LLAMA_31_70B,
@@ -223,7 +234,10 @@ def test_larger_cache_is_the_advice_on_a_cpu() -> None:
         ({"input_len": 131_072}, "a request of 131,073 tokens (input and output) is longer"),
         ({"max_model_len": 1000, "output_len": 1000}, "a request of 1,001 tokens"),
         ({"dtype": "float8"}, "dtype is 'float8'; it must be one of auto, float32"),
-        ({"kv_cache_dtype": "int8"}, "kv_cache_dtype is 'int8'; it must be one of auto, fp8"),
+        (
+            {"kv_cache_dtype": "int4"},
+            "kv_cache_dtype is 'int4'; it must be one of auto, float32, bfloat16, float16, int8, fp8",
+        ),
         ({"quantization": "fp5"}, "quantization 'fp5' is not known"),
     ],
 )

@@ -56,7 +56,9 @@ def plan(
     quantization: str | None = typer.Option(
         None, metavar="METHOD", help="Packing of the weights: fp8, int8, int4, awq, gptq, mxfp4, nvfp4."
     ),
-    kv_cache_dtype: str = typer.Option("auto", metavar="auto|fp8", help="Type of the KV cache."),
+    kv_cache_dtype: str = typer.Option(
+        "auto", metavar="TYPE", help="Type of the KV cache: auto, float32, bfloat16, float16, int8, fp8."
+    ),
     max_model_len: int | None = _MAX_MODEL_LEN,
     concurrency: int | None = _CONCURRENCY,
     input_len: int | None = _INPUT_LEN,

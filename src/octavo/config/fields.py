@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from octavo.config.sizes import parse_bytes, parse_count
 
 SECRET_FIELDS = frozenset({"api_key"})
+JSON_FIELDS = frozenset({"lora_modules"})
 
 _KINDS: Mapping[type, str] = {int: "a whole number", float: "a number", str: "a text"}
 _METAVARS: Mapping[type, str] = {int: "INTEGER", float: "NUMBER", str: "TEXT"}
@@ -31,6 +32,7 @@ class Setting:
         allowed: what a value must be, in words that fit after "must be".
         metavar: a short word for a value, as in ``--port INTEGER``.
         choices: the only values allowed, if there is a fixed set of them.
+        may_be_json: whether entries of a list may be JSON.
         keys: the settings inside of one that is an object.
     """
 
@@ -43,6 +45,7 @@ class Setting:
     is_switch: bool
     is_list: bool
     is_secret: bool
+    may_be_json: bool = False
     keys: tuple[Setting, ...] = ()
 
     @property
@@ -78,6 +81,7 @@ def _setting(name: str, field: FieldInfo) -> Setting:
         is_switch=base is bool,
         is_list=is_list,
         is_secret=name in SECRET_FIELDS,
+        may_be_json=name in JSON_FIELDS,
         keys=tuple(settings_of(base).values()) if _is_object(base) else (),
     )
 

@@ -6,6 +6,7 @@ allowed, and the nearest valid name. Values of secrets are never repeated.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -177,8 +178,42 @@ def _from_environment(environ: Mapping[str, str], problems: list[str]) -> Iterat
             problems.append(f"variable {variable}: {explain_unknown(name, list(settings), shown_as=variable)}")
             continue
         setting = settings[variable]
-        value = [part.strip() for part in text.split(",") if part.strip()] if setting.is_list else text
+        try:
+            value = _split_list(text, may_be_json=setting.may_be_json) if setting.is_list else text
+        except ValueError as error:
+            problems.append(f"variable {variable}: {error}")
+            continue
         yield setting.name, Given(value, f"variable {variable}")
+
+
+def _split_list(text: str, *, may_be_json: bool) -> list[str]:
+    """Split the value of a variable at its commas, but not at those of JSON objects and lists if there may be any.
+
+    Raises:
+        ValueError: what begins like JSON is none, or something else than a comma follows it.
+    """
+    parts: list[str] = []
+    rest = text.lstrip()
+    while rest:
+        if may_be_json and rest.startswith(("{", "[")):
+            part, rest = _take_json(rest)
+        else:
+            part, _, rest = rest.partition(",")
+        parts.append(part.strip())
+        rest = rest.lstrip()
+    return [part for part in parts if part]
+
+
+def _take_json(text: str) -> tuple[str, str]:
+    """Return the JSON at the beginning of a text, and what follows the comma behind it."""
+    try:
+        _, end = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{text!r} is not JSON ({error})") from None
+    value, rest = text[:end], text[end:].lstrip()
+    if rest and not rest.startswith(","):
+        raise ValueError(f"{rest!r} follows the JSON {value}; put a comma between values")
+    return value, rest.removeprefix(",")
 
 
 def _is_service_link(variable: str, text: str) -> bool:

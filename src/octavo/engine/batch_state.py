@@ -157,7 +157,11 @@ class BatchState:
                 rows.discard(row)
 
     def _write_tokens(self, row: int, index: int, token_ids: list[int]) -> None:
-        self.token_ids[row, index : index + len(token_ids)] = torch.tensor(token_ids, dtype=torch.int32)
+        place = np.s_[row, index : index + len(token_ids)]
+        if self._shares_memory:
+            self.token_ids.numpy()[place] = token_ids
+        else:
+            self.token_ids[place] = torch.tensor(token_ids, dtype=torch.int32)
 
     def _write_blocks(self, row: int, index: int, block_ids: list[int]) -> None:
         place = np.s_[row, index : index + len(block_ids)]

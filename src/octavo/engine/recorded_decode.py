@@ -1,21 +1,19 @@
-"""Decode steps on a CPU as recorded kernel calls: one record for each number of sequences and of tokens.
+"""Decode steps on a CPU as recorded kernel calls: one record for each number of sequences and of tokens that comes again.
 
 A step in which every sequence computes one token always makes the same calls for the same number of sequences, as long
-as its inputs lie in the same place. So they are copied to buffers of their own, and the calls that the model made the
-first time are made again. The same goes for steps with drafts, by their numbers of sequences and of tokens: how many
-tokens are whose is an input, too. A model that computes something without a native kernel is not recorded, and runs as
-it is.
+as its inputs lie in the same place. So they are copied to buffers of their own, and the calls that the model made once are
+made again. The same goes for steps with drafts, by their numbers of sequences and of tokens: how many tokens are whose
+is an input, too. A model that computes something without a native kernel is not recorded, and runs as it is.
 """
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
-from octavo.kernels.cpu.recording import Arena, NotRecordableError, RecordedCalls, record
+from octavo.kernels.cpu.recording import Arena, RecordedCalls, record_checked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,10 +21,8 @@ if TYPE_CHECKING:
     from octavo.models.forward_context import ForwardContext
     from octavo.models.layers.decoder import CausalLM
 
-_NAN_BYTE = 0xFF  # four of them are a NaN
 _MAX_DRAFTED_TOKENS = 64  # of a step with drafts: in larger ones Python takes a small part of the time
 _MAX_DRAFTED_SHAPES = 256  # drafts of many sequences have ever other lengths
-logger = logging.getLogger(__name__)
 
 
 class RecordedDecode:
@@ -41,6 +37,7 @@ class RecordedDecode:
         self._model = model
         self._arena = Arena()
         self._recorded: dict[tuple[int, int], tuple[Tensor, RecordedCalls]] = {}
+        self._seen: set[tuple[int, int]] = set()
         self._is_recordable = model.is_native
         num_seqs = max_num_seqs if self._is_recordable else 0
         num_tokens = max(num_seqs, _MAX_DRAFTED_TOKENS) if self._is_recordable else 0
@@ -66,7 +63,7 @@ class RecordedDecode:
     def compute_layers(self, hidden: Tensor, angles: tuple[Tensor, ...], context: ForwardContext) -> Tensor:
         """As ``CausalLM.compute_layers``, of a decode step. The result is valid until the next call."""
         shape = num_seqs, num_tokens = len(context.query_lens_host), len(hidden)
-        if not (self._is_recordable and (shape in self._recorded or self._may_record(num_seqs, num_tokens))):
+        if not (self._is_recordable and (shape in self._recorded or self._is_to_be_recorded(shape))):
             return self._model.compute_layers(hidden, angles, context)
         if not self._angles:
             self._angles = [part.new_empty(len(self._slots), part.shape[1]) for part in angles]
@@ -83,7 +80,12 @@ class RecordedDecode:
         calls.run()
         return result
 
-    def _may_record(self, num_seqs: int, num_tokens: int) -> bool:
+    def _is_to_be_recorded(self, shape: tuple[int, int]) -> bool:
+        """Whether a step of this shape is worth a record, which takes as long as some steps: it comes again."""
+        num_seqs, num_tokens = shape
+        if shape not in self._seen:
+            self._seen.add(shape)
+            return False
         if num_seqs == num_tokens:
             return True
         return num_tokens <= _MAX_DRAFTED_TOKENS and len(self._recorded) < len(self._seq_lens) + _MAX_DRAFTED_SHAPES
@@ -101,19 +103,9 @@ class RecordedDecode:
                 seq_lens=self._seq_lens[:num_seqs],
             ),
         )
-        try:
-            result, calls = record(lambda: self._model.compute_layers(*inputs), self._arena)
-        except NotRecordableError as reason:
-            logger.info("decode steps are not recorded: %s", reason)
+        recorded = record_checked(lambda: self._model.compute_layers(*inputs), self._arena, name="decode steps")
+        if recorded is None:
             self._is_recordable = False
             return self._model.compute_layers(*inputs)
-        # What was not written down would now compute with NaN.
-        expected = result.clone()
-        self._arena.fill_free(_NAN_BYTE)
-        calls.run()
-        if not torch.equal(result, expected):
-            logger.warning("decode steps are not recorded: they gave other numbers")
-            self._is_recordable = False
-            return self._model.compute_layers(*inputs)  # keys and values were overwritten, too
-        self._recorded[num_seqs, num_tokens] = (result, calls)
-        return result
+        self._recorded[num_seqs, num_tokens] = recorded
+        return recorded[0]

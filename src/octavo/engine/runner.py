@@ -35,7 +35,7 @@ class Runner:
         num_blocks: blocks that the scheduler hands out; one more is allocated for padding.
         dtype: of the KV cache.
         adapters: LoRA adapters of the model, if it takes any.
-        draft_model: a smaller model that computes every step as well, to make drafts.
+        draft_model: a smaller model that makes drafts.
 
     Attributes:
         drafts: the smaller model with its KV cache; None if there is none.
@@ -85,8 +85,6 @@ class Runner:
         step = StepArrays.of(plan)
         input_ids, context = make_step_inputs(step, self.state, self.block_size, self.kv_caches)
         has_drafts = bool(plan.drafts)
-        if self.drafts is not None and len(plan.drafts) < len(plan.rows):  # else it has computed all of this itself
-            self.drafts.follow(input_ids, context, has_drafts=has_drafts)
         groups = self.adapters.groups(plan) if self.adapters is not None else ()
         hidden = self._forward(input_ids, context, groups, has_drafts=has_drafts)
         prompt_logprobs = score_prompts(plan, hidden, self.model, self.state)

@@ -106,9 +106,12 @@ def _shorter_context(wanted: Deployment) -> Iterator[Advice]:
 
 
 def _smaller_kv_cache(wanted: Deployment) -> Iterator[Advice]:
-    changed = replace(wanted, kv_cache_dtype="fp8")
-    if wanted.kv_cache_dtype != "fp8" and _works(changed):
-        yield Advice("--kv-cache-dtype fp8", changed)
+    if wanted.kv_bytes_per_element == 1:
+        return
+    has_int8 = wanted.is_served and not wanted.shape.has_latent_attention
+    changed = replace(wanted, kv_cache_dtype="int8" if has_int8 else "fp8")
+    if _works(changed):
+        yield Advice(f"--kv-cache-dtype {changed.kv_cache_dtype}", changed)
 
 
 def _packed_weights(wanted: Deployment) -> Iterator[Advice]:

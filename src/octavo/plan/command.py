@@ -44,6 +44,7 @@ def _settings(deployment: Deployment, found: Fit) -> dict[str, object]:
         "kv_cache_memory_bytes": deployment.kv_cache_memory_bytes,
         "max_num_batched_tokens": None if is_usual_step else deployment.max_num_batched_tokens,
         "block_size": deployment.block_size,
+        "kv_cache_dtype": "auto" if deployment.kv_cache_dtype == "fp8" else deployment.kv_cache_dtype,
         "tensor_parallel_size": deployment.tensor_parallel_size,
     }
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from octavo.errors import ConfigError
 from octavo.plan.fit import Fit, fit
 from octavo.plan.hardware import Hardware
+from octavo.plan.kv_cache import KVCacheLayout
 from octavo.plan.model_shape import ModelShape
 from octavo.plan.weights import DTYPE_BYTES, Quantization
 
 DEFAULT_INPUT_LEN = 1024
 DEFAULT_OUTPUT_LEN = 256
 DEFAULT_MAX_NUM_SEQS = 256
+KV_CACHE_BYTES: Mapping[str, int] = {**DTYPE_BYTES, "int8": 1, "fp8": 1}
+"""Bytes of a number in a KV cache of a named type; ``auto`` is that of the weights."""
+_INT8_SCALE_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +31,7 @@ class Deployment:
         dtype: float32, bfloat16 or float16.
         rounds_activations: bfloat16 was asked for by name on a CPU, whose engine then rounds activations, too.
         quantization: how the weights are packed; None if they are not.
-        kv_cache_dtype: auto (that of ``dtype``) or fp8.
+        kv_cache_dtype: auto (that of ``dtype``), float32, bfloat16, float16, int8 or fp8.
         max_model_len: longest sequence; None is the longest that the model is made for and that fits.
         concurrency: requests at the same time in one replica; None is as many as fit.
         input_len, output_len: tokens of a request; None if it was not said.
@@ -54,7 +59,7 @@ class Deployment:
     is_served: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be split evenly, and lengths that the model is not made for."""
+        """Refuse what cannot be split evenly, lengths that the model is not made for, and int8 of latent vectors."""
         if self.num_gpus % self.tensor_parallel_size:
             raise ConfigError(
                 f"{self.num_gpus} GPUs cannot be divided into replicas of {self.tensor_parallel_size} GPUs; choose a "
@@ -70,6 +75,10 @@ class Deployment:
             raise ConfigError(
                 f"max_model_len {self.max_model_len:,} is longer than what the model is made for, "
                 f"{self.shape.max_model_len:,} tokens"
+            )
+        if self.kv_cache_dtype == "int8" and self.shape.has_latent_attention:
+            raise ConfigError(
+                "kv_cache_dtype int8 is not supported with latent attention, whose cache is small already; leave it out"
             )
         if self.request_len > (self.max_model_len or self.shape.max_model_len):
             raise ConfigError(
@@ -127,7 +136,18 @@ class Deployment:
     @property
     def kv_bytes_per_element(self) -> int:
         """Bytes of a number in the KV cache."""
-        return 1 if self.kv_cache_dtype == "fp8" else DTYPE_BYTES[self.dtype]
+        return KV_CACHE_BYTES.get(self.kv_cache_dtype, DTYPE_BYTES[self.dtype])
+
+    @property
+    def kv_bytes_per_scale(self) -> int:
+        """Bytes of the scale beside each key and each value of a head."""
+        return _INT8_SCALE_BYTES if self.kv_cache_dtype == "int8" else 0
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes that a token takes in the KV cache of a replica, on one GPU that had all of it."""
+        layout = KVCacheLayout(self.kv_bytes_per_element, bytes_per_scale=self.kv_bytes_per_scale)
+        return layout.bytes_per_token(self.shape)
 
     def fit(self) -> Fit:
         """Divide the memory of a GPU, with the longest sequence that was asked for or that fits."""
@@ -161,6 +181,7 @@ class Deployment:
             dtype=self.dtype,
             quantization=self.quantization,
             kv_bytes_per_element=self.kv_bytes_per_element,
+            kv_bytes_per_scale=self.kv_bytes_per_scale,
             gpu_memory_utilization=self.gpu_memory_utilization,
             max_num_seqs=self.max_num_seqs,
             max_num_batched_tokens=self.max_num_batched_tokens,

@@ -87,6 +87,7 @@ def fit(
     dtype: str | None = None,
     quantization: Quantization | None = None,
     kv_bytes_per_element: int | None = None,
+    kv_bytes_per_scale: int = 0,
     gpu_memory_utilization: float = 0.9,
     max_num_seqs: int = 256,
     max_num_batched_tokens: int = 2048,
@@ -103,7 +104,8 @@ def fit(
         memory_bytes: memory of one GPU; what is free of the machine's memory on a CPU.
         dtype: float32, bfloat16 or float16; None is the checkpoint's.
         quantization: how the weights are packed; None if they are not.
-        kv_bytes_per_element: 1 for fp8 keys and values; None is that of ``dtype``.
+        kv_bytes_per_element: 1 for fp8 and int8 keys and values; None is that of ``dtype``.
+        kv_bytes_per_scale: of the scales beside int8.
         frees_outside_window: see ``KVCacheLayout``.
         overhead_bytes: None is an allowance for the CUDA context and, between several GPUs, for communication.
         kv_cache_memory_bytes: what the KV cache gets; None is what is left, or on a CPU the engine's default.
@@ -116,6 +118,7 @@ def fit(
         block_size=block_size,
         frees_outside_window=frees_outside_window,
         tensor_parallel_size=tensor_parallel_size,
+        bytes_per_scale=kv_bytes_per_scale,
     )
     weights = -(-weight_bytes(shape, dtype, quantization) // tensor_parallel_size)
     if on_cpu:

@@ -13,17 +13,19 @@ class KVCacheLayout:
     """How an engine keeps keys and values on one GPU.
 
     Attributes:
-        bytes_per_element: 2 for 16-bit types, 1 for fp8, 4 for float32.
+        bytes_per_element: 2 for 16-bit types, 1 for fp8 and int8, 4 for float32.
         block_size: tokens in a block.
         frees_outside_window: whether a layer with a window keeps no more tokens than it needs. Octavo's engine keeps
             all of them.
         tensor_parallel_size: GPUs that share the key heads; a head is copied where there are more GPUs than heads.
+        bytes_per_scale: of the scale beside each key and each value of a head, which int8 has.
     """
 
     bytes_per_element: int
     block_size: int = 16
     frees_outside_window: bool = False
     tensor_parallel_size: int = 1
+    bytes_per_scale: int = 0
 
     def bytes_per_token(self, shape: ModelShape) -> int:
         """Return the bytes on one GPU that a token takes in all layers, as long as no window has passed it."""
@@ -57,6 +59,8 @@ class KVCacheLayout:
 
     def bytes_of_layer(self, layer: LayerShape) -> int:
         """Return the bytes on one GPU that a token takes in one layer."""
-        heads = layer.attention.num_kv_heads
+        attention = layer.attention
+        heads = attention.num_kv_heads
         kept_heads = -(-heads // self.tensor_parallel_size)
-        return layer.attention.kv_elements_per_token // heads * kept_heads * self.bytes_per_element
+        elements, scales = attention.kv_elements_per_token // heads, attention.kv_vectors_per_token // heads
+        return kept_heads * (elements * self.bytes_per_element + scales * self.bytes_per_scale)

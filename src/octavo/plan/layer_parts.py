@@ -68,6 +68,7 @@ def latent_attention(
         num_other_parameters=(q_lora_rank or 0) + kv_lora_rank,
         num_kv_heads=1,
         kv_elements_per_token=latent_size,
+        is_latent=True,
         macs_per_pair=num_heads * (latent_size + kv_lora_rank),
     )
 

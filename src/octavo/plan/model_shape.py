@@ -61,6 +61,7 @@ class AttentionShape:
         num_kv_heads: heads of the cache; 1 if all query heads read the same.
         kv_elements_per_token: numbers that the cache keeps for each token.
         macs_per_pair: multiplications with addition for each pair of a query token and a key token, over all heads.
+        is_latent: keys and values of all heads are made from one vector, which is what the cache keeps.
     """
 
     linears: tuple[Linear, ...]
@@ -68,6 +69,12 @@ class AttentionShape:
     num_kv_heads: int
     kv_elements_per_token: int
     macs_per_pair: int
+    is_latent: bool = False
+
+    @property
+    def kv_vectors_per_token(self) -> int:
+        """Vectors that the cache keeps for each token: a key and a value of each head, or the latent one."""
+        return 1 if self.is_latent else 2 * self.num_kv_heads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +181,11 @@ class ModelShape:
         """Parameters that one token uses: all but the experts that it is not sent to."""
         idle = sum(linear.num_parameters - linear.num_active_parameters for linear in self.linears())
         return self.num_parameters - idle
+
+    @cached_property
+    def has_latent_attention(self) -> bool:
+        """Whether some layer keeps one vector for the keys and values of all heads."""
+        return any(layer.attention.is_latent for layer in self.layers)
 
     @cached_property
     def kv_elements_per_token(self) -> int:

@@ -114,5 +114,6 @@ def _roofline(deployment: Deployment) -> RooflineStepTime:
         dtype=deployment.dtype,
         quantization=deployment.quantization,
         kv_bytes_per_element=deployment.kv_bytes_per_element,
+        kv_bytes_per_scale=deployment.kv_bytes_per_scale,
         tensor_parallel_size=deployment.tensor_parallel_size,
     )

@@ -22,7 +22,7 @@ def plan_record(plan: Plan) -> dict[str, Any]:
         "quantization": wanted.quantization.name if wanted.quantization else None,
         "weight_bytes": found.weight_bytes * wanted.tensor_parallel_size,
         "kv_cache_dtype": wanted.kv_cache_dtype,
-        "kv_bytes_per_token": shape.kv_elements_per_token * wanted.kv_bytes_per_element,
+        "kv_bytes_per_token": wanted.kv_bytes_per_token,
         "windows": [{"window": window, "layers": count} for window, count in shape.windows.items()],
         "gpu": wanted.hardware.name,
         "num_gpus": wanted.num_gpus,

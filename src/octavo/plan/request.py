@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from octavo.errors import ConfigError, ModelError
-from octavo.plan.deployment import Deployment
+from octavo.plan.deployment import KV_CACHE_BYTES, Deployment
 from octavo.plan.families import read_model_shape
 from octavo.plan.hardware import Hardware
 from octavo.plan.model_shape import ModelShape
 from octavo.plan.weights import DTYPE_BYTES, Quantization, checkpoint_quantization, quantization_named
 
-_KV_CACHE_DTYPES = ("auto", "fp8")
+_KV_CACHE_DTYPES = ("auto", *KV_CACHE_BYTES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,7 +68,9 @@ class RooflineStepTime:
     Attributes:
         dtype: type of activations and of weights that are not packed.
         quantization: how the weights are packed; None if they are not.
-        kv_bytes_per_element: 2 for 16-bit keys and values, 1 for fp8, 4 for float32; None is that of ``dtype``.
+        kv_bytes_per_element: 2 for 16-bit keys and values, 1 for fp8 and int8, 4 for float32; None is that of
+            ``dtype``.
+        kv_bytes_per_scale: of the scales beside int8.
         tensor_parallel_size: GPUs that share each layer, with two all-reduces a layer.
         bandwidth_efficiency, flops_efficiency: parts of the data sheet's figures that are reached.
         step_overhead_s: what each step takes on top: scheduling, launches, sampling.
@@ -79,6 +81,7 @@ class RooflineStepTime:
     dtype: str = "bfloat16"
     quantization: Quantization | None = None
     kv_bytes_per_element: int | None = None
+    kv_bytes_per_scale: int = 0
     tensor_parallel_size: int = 1
     bandwidth_efficiency: float = BANDWIDTH_EFFICIENCY
     flops_efficiency: float = FLOPS_EFFICIENCY
@@ -163,7 +166,11 @@ class RooflineStepTime:
     @cached_property
     def _attentions(self) -> tuple[_Attention, ...]:
         element = self.kv_bytes_per_element or DTYPE_BYTES[self.dtype]
-        layout = KVCacheLayout(bytes_per_element=element, tensor_parallel_size=self.tensor_parallel_size)
+        layout = KVCacheLayout(
+            bytes_per_element=element,
+            bytes_per_scale=self.kv_bytes_per_scale,
+            tensor_parallel_size=self.tensor_parallel_size,
+        )
         kinds: dict[int | None, _Attention] = {}
         for layer in self.shape.layers:
             before = kinds.get(layer.window, _Attention(layer.window, 0, 0))

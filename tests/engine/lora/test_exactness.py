@@ -9,15 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from octavo.config import EngineConfig
-from octavo.engine.builder import build_engine
 from octavo.engine.core import EngineCore
-from octavo.engine.lora.request import LoRARequest
 from octavo.engine.messages import EngineRequest, SequenceUpdate
 from octavo.engine.sampling_params import SamplingParams
 from octavo.kernels.cpu import has_native
-from octavo.models.config import ModelConfig
 from tests.checkpoints import make_checkpoint
+from tests.engine import exactness
 from tests.lora_adapters import load_adapted_oracle, make_adapter
 
 PROMPT_LENS = (1, 3, 16, 33, 70)
@@ -72,43 +69,18 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     prompts = [torch.randint(0, VOCAB_SIZE, (length,), generator=generator).tolist() for length in PROMPT_LENS]
     oracles = {number: load_adapted_oracle(directory, adapters.get(number)) for number in (NONE, *ADAPTERS)}
     expected = {
-        (index, number): greedy(oracles[number], prompt)
+        (index, number): exactness.greedy(oracles[number], prompt, NUM_TOKENS)
         for index, prompt in enumerate(prompts)
         for number in (NONE, *ADAPTERS)
     }
     return Case(directory, adapters, prompts, expected)
 
 
-@torch.no_grad()
-def greedy(oracle: Any, prompt: list[int]) -> tuple[list[int], list[float]]:
-    oracle.generation_config.eos_token_id = None
-    output = oracle.generate(
-        torch.tensor([prompt]),
-        attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
-        max_new_tokens=NUM_TOKENS,
-        do_sample=False,
-        output_logits=True,
-        return_dict_in_generate=True,
-    )
-    tokens = output.sequences[0, len(prompt) :].tolist()
-    logprobs = torch.cat(output.logits).log_softmax(-1)
-    return tokens, [row[token].item() for row, token in zip(logprobs, tokens, strict=True)]
-
-
 def make_core(case: Case, *, num_blocks: int = 512, **settings: Any) -> EngineCore:
-    model_config = ModelConfig.from_directory(case.directory)
-    bytes_per_token = 2 * 4 * model_config.num_hidden_layers * model_config.num_key_value_heads * model_config.head_dim
-    config = EngineConfig(
-        model=str(case.directory),
-        enable_lora=True,
-        cpu_threads=1,
-        kv_cache_memory_bytes=(num_blocks + 1) * 16 * bytes_per_token,
-        **settings,
+    settings = {"enable_lora": True, "cpu_threads": 1} | settings
+    return exactness.make_core(
+        case.directory, max_len=MAX_LEN, num_blocks=num_blocks, adapters=case.adapters, **settings
     )
-    requests = [LoRARequest(f"adapter-{number}", number, str(path)) for number, path in case.adapters.items()]
-    built = build_engine(config, case.directory, model_config, MAX_LEN, requests)
-    assert built.ready.failed_adapters == {}
-    return built.core
 
 
 def add(core: EngineCore, case: Case, pair: tuple[int, int]) -> None:

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from tests.checkpoints import make_checkpoint
-from tests.engine.lora.test_exactness import NONE, VOCAB_SIZE, Case, check, greedy, make_core, run
+from tests.engine.exactness import greedy
+from tests.engine.lora.test_exactness import NONE, NUM_TOKENS, VOCAB_SIZE, Case, check, make_core, run
 from tests.lora_adapters import ALL_LINEAR, load_adapted_oracle, make_adapter
 
 _ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -28,7 +29,7 @@ def test_rows_with_and_without_an_adapter(family: str, tmp_path: Path) -> None:
     adapter = make_adapter(tmp_path / "adapter", directory, target_modules=TARGETS[family])
     prompts = [torch.randint(0, VOCAB_SIZE, (40,), generator=torch.Generator().manual_seed(1)).tolist()]
     expected = {
-        (0, number): greedy(load_adapted_oracle(directory, path), prompts[0])
+        (0, number): greedy(load_adapted_oracle(directory, path), prompts[0], NUM_TOKENS)
         for number, path in ((NONE, None), (1, adapter))
     }
     case = Case(directory, {1: adapter}, prompts, expected)

@@ -19,7 +19,10 @@ class ScriptedProposer:
         self.computes = computes
         self.forgotten: list[str] = []
 
-    def propose(self, requests: Sequence[Request], max_lens: Sequence[int], starts: Sequence[int]) -> list[list[int]]:
+    def num_behind(self, request: Request) -> int:
+        return 0
+
+    def propose(self, requests: Sequence[Request], max_lens: Sequence[int]) -> list[list[int]]:
         return [
             self._guess(list(request.token_ids), max_len)[:max_len]
             for request, max_len in zip(requests, max_lens, strict=True)

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from octavo import LLM, SamplingParams, StructuredOutputsParams
 from octavo.engine.outputs import RequestOutput
+from octavo.engine.speculation import draft_model
 from octavo.engine.speculation.pacing import Pacer
 from octavo.engine.speculation.speculator import SpeculationCounts, Speculator
 from octavo.engine.thinking import ThinkingBudget
@@ -168,6 +170,30 @@ def test_drafts_by_the_model_itself_are_nearly_all_right(
     llm.generate(PROMPTS, SamplingParams(temperature=0, max_tokens=NUM_TOKENS, ignore_eos=True), use_tqdm=False)
     after = counts(llm)
     assert after.num_accepted_tokens - before.num_accepted_tokens == after.num_draft_tokens - before.num_draft_tokens
+
+
+def test_a_draft_model_that_catches_up_in_several_steps_guesses_as_well(
+    checkpoint: Path, expected: list[list[tuple[Any, ...]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draft_model, "_MAX_CATCH_UP_TOKENS", 20)
+    llm = engine(checkpoint, speculative_config={"model": str(checkpoint), "num_speculative_tokens": 4})
+    without_pacing(llm)
+    assert what_was_said(generate(llm)) == expected
+    before = copy(counts(llm))
+    llm.generate(PROMPTS, SamplingParams(temperature=0, max_tokens=NUM_TOKENS, ignore_eos=True), use_tqdm=False)
+    after = counts(llm)
+    num_accepted = after.num_accepted_tokens - before.num_accepted_tokens
+    assert num_accepted == after.num_draft_tokens - before.num_draft_tokens > 0
+
+
+@torch.inference_mode()
+def test_a_draft_model_computes_nothing_of_answers_without_drafts(checkpoint: Path) -> None:
+    llm = engine(checkpoint, speculative_config={"model": str(checkpoint)})
+    without_pacing(llm)
+    keys = [cache.key.fill_(0) for cache in llm._core.runner.drafts._kv_caches]
+    llm.generate(PROMPTS[1:], SamplingParams(temperature=0, max_tokens=2, ignore_eos=True), use_tqdm=False)
+    assert counts(llm).num_drafts == 0
+    assert not any(map(torch.any, keys))
 
 
 def test_drafts_by_another_model(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,9 +63,17 @@ def test_no_other_lengths_give_more_tokens_a_second(drafts: list[tuple[float, in
     assert tokens_a_second(tuple(chosen)) >= best * (1 - 1e-9)
 
 
+def test_the_rate_is_the_mean_of_what_was_judged_and_of_what_it_began_with():
+    rate = AcceptanceRate()
+    first, weight = rate.value, rate.num_judged
+    rate.observe(5, 3)  # three right and one wrong; the fifth is not judged
+    rate.observe(2, 2)
+    assert rate.value == pytest.approx((weight * first + 5) / (weight + 6))
+
+
 def test_the_rate_follows_what_happens_and_recovers_when_nothing_is_tried():
     rate = AcceptanceRate()
-    for _ in range(30):
+    for _ in range(200):
         rate.observe(5, 0)
     low = rate.value
     assert low < 0.01
@@ -73,3 +82,22 @@ def test_the_rate_follows_what_happens_and_recovers_when_nothing_is_tried():
     for _ in range(30):
         rate.observe(5, 5)
     assert rate.value > 0.99
+
+
+@pytest.mark.parametrize(
+    ("num_behind", "num_expected", "pays"),
+    [(0, 0, True), (20, 0, False), (20, 10, False), (20, 100, True), (2000, 100, False)],
+)
+def test_a_draft_begins_where_it_saves_more_than_known_tokens_cost(num_behind: int, num_expected: int, pays: bool):
+    costs = StepCosts(
+        [1, 64], [10.0, 10.0], seconds_to_draft=2.0, seconds_to_catch_up=20.0, seconds_per_known_token=1.0
+    )
+    # Two tokens a step with a chance of one half each: 0.75 tokens of 10 s more, for 2 s, in steps of 1.75 tokens.
+    saved = 5.5 / 1.75
+    assert pays == (num_behind == 0 or num_expected * saved >= 20 + num_behind)
+    assert pays == Pacer(costs).pays_to_catch_up(0.5, 2, num_behind=num_behind, num_expected=num_expected, num_tokens=1)
+
+
+def test_drafts_that_save_nothing_do_not_begin():
+    dear = StepCosts([1, 64], [10.0, 10.0], seconds_to_draft=1000.0, seconds_to_catch_up=1.0)
+    assert not Pacer(dear).pays_to_catch_up(0.9, 8, num_behind=1, num_expected=1_000_000, num_tokens=1)

@@ -34,13 +34,19 @@ def test_drafts_cost_something_at_all_and_something_a_token():
     runner = TimedRunner(0.001)
 
     class TimedDrafts:
-        def propose(self, requests: list[Request], max_lens: list[int], starts: list[int]) -> list[list[int]]:
-            runner.now += 0.5 + 0.25 * max_lens[0]
+        def propose(self, requests: list[Request], max_lens: list[int]) -> list[list[int]]:
+            num_behind = len(requests[0].token_ids) - 1
+            runner.now += 0.5 + 0.25 * max_lens[0] + (0.125 + 0.01 * num_behind if num_behind else 0.0)
             return [[0] * max_lens[0]]
+
+        def forget(self, request: Request) -> None:
+            """What is behind is computed again the next time."""
 
     costs = measure_step_costs(runner, TimedDrafts(), block_size=16, max_num_tokens=100, clock=lambda: runner.now)
     assert costs.seconds_to_draft == pytest.approx(0.5)
     assert costs.seconds_per_draft_token == pytest.approx(0.25)
+    assert costs.seconds_to_catch_up == pytest.approx(0.125)
+    assert costs.seconds_per_known_token == pytest.approx(0.01)
 
 
 def test_no_step_is_larger_than_steps_may_be():

@@ -12,15 +12,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from octavo.kernels.cpu import PackedWeight, embedding, linear, linear_silu_and_mul, pack
+from tests.kernels.cpu.products import HALF_ULP, columns, exact_product, inputs, noise, rows, seeds
 
-HALF_ULP = 2.0**-24
 LEAST_NORMAL = 2.0**-126
 # The instruction set stays the same for all examples of a test.
 properties = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-seeds = st.integers(0, 2**31)
-rows = st.integers(1, 40)
-columns = st.integers(1, 100)
-inputs = st.integers(1, 70)
 # From where all products are subnormal to where sums are just not infinite.
 scales = st.sampled_from([1e-38, 1e-36, 1e-15, 1.0, 1e15, 1e35])
 
@@ -29,10 +25,6 @@ scales = st.sampled_from([1e-38, 1e-36, 1e-15, 1.0, 1e15, 1e35])
 def isa(product_isa: str) -> str:
     """Models of instruction sets included."""
     return product_isa
-
-
-def noise(seed: int, *shape: int, scale: float = 1.0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * scale
 
 
 def packed_for_rounding(weight: Tensor, *, gated: bool = False) -> PackedWeight:
@@ -44,12 +36,11 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Ten
 
     Inputs, products and sums may also lose what is subnormal.
     """
-    wide_x, wide_weight = x.bfloat16().double(), weight.double()
-    exact, magnitude = wide_x @ wide_weight.T, wide_x.abs() @ wide_weight.abs().T
+    rounded = x.bfloat16()
+    exact, bound = exact_product(rounded, weight, bias)
+    wide_x, wide_weight = rounded.double(), weight.double()
     lost = LEAST_NORMAL * (wide_weight.abs().sum(1) + wide_x.abs().sum(1, keepdim=True) + 2 * x.shape[1])
-    if bias is not None:
-        exact, magnitude = exact + bias.double(), magnitude + bias.double().abs()
-    return exact, magnitude * HALF_ULP * (x.shape[1] + 3) + lost
+    return exact, bound + lost
 
 
 @properties

@@ -9,32 +9,14 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 from torch.nn import functional as F
 
 from octavo.kernels.cpu import PackedWeight, embedding, linear, linear_silu_and_mul, pack
+from tests.kernels.cpu.products import HALF_ULP, columns, exact_product, inputs, noise, rows, seeds
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-HALF_ULP = 2.0**-24
 # The instruction set stays the same for all examples of a test.
 properties = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-seeds = st.integers(0, 2**31)
-rows = st.integers(1, 40)
-columns = st.integers(1, 100)
-inputs = st.integers(1, 70)
-
-
-def noise(seed: int, *shape: int, scale: float = 1.0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * scale
-
-
-def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return the exact product, and how far a sum in float32 in any order may be from it."""
-    wide_x, wide_weight = x.double(), weight.double()
-    exact, magnitude = wide_x @ wide_weight.T, wide_x.abs() @ wide_weight.abs().T
-    if bias is not None:
-        exact, magnitude = exact + bias.double(), magnitude + bias.double().abs()
-    return exact, magnitude * HALF_ULP * (x.shape[1] + 3)
 
 
 @properties
@@ -63,7 +45,7 @@ def test_linear_is_the_exact_product_up_to_rounding_of_sums(
     x = noise(seed + 1, num_tokens, in_features, scale=x_scale)
     bias = noise(seed + 2, out_features, scale=x_scale) if with_bias else None
     residual = noise(seed + 3, num_tokens, out_features, scale=x_scale) if with_residual else None
-    exact, bound = product(x, weight, bias)
+    exact, bound = exact_product(x, weight, bias)
     if residual is not None:
         exact, bound = exact + residual.double(), bound + residual.double().abs() * 2 * HALF_ULP
     assert ((linear(x, pack(weight), bias, residual).double() - exact).abs() <= bound).all()
@@ -84,7 +66,7 @@ def test_gated_linear_is_silu_of_the_first_half_times_the_second(
     weight = noise(seed, 2 * size, in_features).to(dtype)
     x = noise(seed + 1, num_tokens, in_features)
     bias = noise(seed + 2, 2 * size) if with_bias else None
-    exact, bound = product(x, weight, bias)
+    exact, bound = exact_product(x, weight, bias)
     gate, up = exact.chunk(2, dim=-1)
     gate_bound, up_bound = bound.chunk(2, dim=-1)
     expected = F.silu(gate) * up

@@ -1,19 +1,18 @@
 """Drafts by a smaller model that shares the block tables of the large one.
 
-Each step of the large model is computed by the small one as well, into a KV cache of its own with the same blocks: what
-it has guessed while it guesses, all else beside the large model. So whatever the large model has keys and values of,
-cached prefixes included, the small one has, too.
+It has a KV cache of its own with the same blocks. A sequence costs it nothing before it is first asked to guess what
+follows; then it computes what is known of the sequence up to there, in steps of a limited size.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from octavo.engine.recorded_decode import RecordedDecode
 from octavo.engine.speculation.draft_grammars import DraftGrammars
+from octavo.engine.speculation.draft_progress import DraftProgress
 from octavo.engine.speculation.draft_steps import DraftSteps, inputs_of_known_tokens
 from octavo.engine.speculation.recorded_draft import RecordedDraft
 from octavo.engine.structured.masks import MaskWorker
@@ -22,11 +21,11 @@ from octavo.plan.memory import blocks_of_sequence
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import Tensor
-
     from octavo.engine.request import Request
-    from octavo.models.forward_context import ForwardContext, LayerKVCache
+    from octavo.models.forward_context import LayerKVCache
     from octavo.models.layers.decoder import CausalLM
+
+_MAX_CATCH_UP_TOKENS = 512  # in a step, so that a long prompt delays nobody for long
 
 
 class DraftModel:
@@ -61,27 +60,54 @@ class DraftModel:
         self._recorded_decode = RecordedDecode(model, max_num_seqs=max_num_seqs, max_blocks=max_blocks)
         self._recorded_draft = RecordedDraft(model, self._recorded_decode.compute_layers)
         self._masks = MaskWorker(model.config.vocab_size, device)
+        self._progress = DraftProgress(block_size)
 
-    def follow(self, input_ids: Tensor, context: ForwardContext, *, has_drafts: bool) -> None:
-        """Compute the tokens of a step of the large model: ``[num_tokens]`` int64."""
-        self._recorded_decode(input_ids, replace(context, kv_caches=self._kv_caches), has_drafts=has_drafts)
+    def num_behind(self, request: Request) -> int:
+        """Return how many known tokens of a request must be computed before the first guess."""
+        return max(len(request.token_ids) - 1 - self._progress.num_computed(request), 0)
 
     @torch.inference_mode()
-    def propose(self, requests: Sequence[Request], max_lens: Sequence[int], starts: Sequence[int]) -> list[list[int]]:
+    def propose(self, requests: Sequence[Request], max_lens: Sequence[int]) -> list[list[int]]:
         """Guess exactly as many tokens as are asked for, one after the other.
 
-        Computes the known tokens of each request from ``starts`` on and all guessed ones, which ``follow`` need not do
-        again.
+        Sequences of which more is to be computed than one step may compute get no draft yet.
         """
-        if any(start < len(request.token_ids) - 1 for request, start in zip(requests, starts, strict=True)):
-            self._recorded_decode(
-                *inputs_of_known_tokens(
-                    requests, starts, self._kv_caches, block_size=self._block_size, device=self._device
-                )
-            )
+        self._catch_up(requests)
+        ready = [index for index, request in enumerate(requests) if self.num_behind(request) == 0]
+        drafts: list[list[int]] = [[] for _ in requests]
+        if ready:
+            guessed = self._guess([requests[index] for index in ready], max(max_lens[index] for index in ready))
+            for index, guesses in zip(ready, zip(*guessed, strict=True), strict=True):
+                drafts[index] = list(guesses[: max_lens[index]])
+                self._progress.computed(requests[index], len(requests[index].token_ids), drafts[index])
+        return drafts
+
+    def forget(self, request: Request) -> None:
+        """A request has ended."""
+        self._progress.forget(request)
+
+    def _catch_up(self, requests: Sequence[Request]) -> None:
+        """Compute known tokens up to the last one, which it leaves out; as many as a step may compute."""
+        budget = _MAX_CATCH_UP_TOKENS
+        behind: list[tuple[Request, int, int]] = []
+        for request in requests:
+            start, count = self._progress.num_computed(request), min(self.num_behind(request), budget)
+            if count > 0:
+                behind.append((request, start, start + count))
+                budget -= count
+        if not behind:
+            return
+        self._recorded_decode(
+            *inputs_of_known_tokens(behind, self._kv_caches, block_size=self._block_size, device=self._device)
+        )
+        for request, _, end in behind:
+            self._progress.computed(request, end)
+
+    def _guess(self, requests: Sequence[Request], num_tokens: int) -> list[list[int]]:
+        """Return the guesses of all requests, one list a step."""
         steps = DraftSteps.plan(
             requests,
-            max(max_lens),
+            num_tokens,
             self._model,
             self._kv_caches,
             block_size=self._block_size,
@@ -93,8 +119,4 @@ class DraftModel:
             tokens = steps.compute(self._model, self._recorded_decode.compute_layers, grammars)
         else:
             tokens = self._recorded_draft(steps)
-        guessed = [token_ids.tolist() for token_ids in tokens]
-        return [list(draft[:max_len]) for draft, max_len in zip(zip(*guessed, strict=True), max_lens, strict=True)]
-
-    def forget(self, request: Request) -> None:
-        """Nothing is kept of a request but what stands in its blocks."""
+        return [token_ids.tolist() for token_ids in tokens]

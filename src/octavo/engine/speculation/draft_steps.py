@@ -189,30 +189,27 @@ class DraftSteps:
 
 
 def inputs_of_known_tokens(
-    requests: Sequence[Request],
-    starts: Sequence[int],
+    parts: Sequence[tuple[Request, int, int]],
     kv_caches: Sequence[LayerKVCache],
     *,
     block_size: int,
     device: torch.device,
 ) -> tuple[Tensor, ForwardContext]:
-    """Return the token ids and the context of a step from ``starts`` up to the last known token, which it leaves out.
+    """Return the token ids and the context of a step that computes known tokens.
 
-    Sequences of which no other token is left take no part.
+    Args:
+        parts: sequences, each with its first token to compute and the one behind the last.
     """
-    behind = [
-        (request, start) for request, start in zip(requests, starts, strict=True) if start < len(request.token_ids) - 1
-    ]
-    counts = np.array([len(request.token_ids) - 1 - start for request, start in behind])
-    seq_lens = np.array([len(request.token_ids) - 1 for request, _ in behind])
+    counts = np.array([end - start for _, start, end in parts])
+    seq_lens = np.array([end for _, _, end in parts])
     query_starts = np.concatenate([[0], counts.cumsum()])
     positions = np.arange(query_starts[-1]) + np.repeat(seq_lens - query_starts[1:], counts)
-    block_tables = np.zeros((len(behind), blocks_of_sequence(int(seq_lens.max()), block_size)), dtype=np.int32)
-    for table, (request, _) in zip(block_tables, behind, strict=True):
+    block_tables = np.zeros((len(parts), blocks_of_sequence(int(seq_lens.max()), block_size)), dtype=np.int32)
+    for table, (request, _, _) in zip(block_tables, parts, strict=True):
         blocks = request.block_ids[: len(table)]
         table[: len(blocks)] = blocks
-    blocks_of_tokens = block_tables[np.repeat(np.arange(len(behind)), counts), positions // block_size]
-    prompt_lens = np.repeat([request.prompt_len for request, _ in behind], counts)
+    blocks_of_tokens = block_tables[np.repeat(np.arange(len(parts)), counts), positions // block_size]
+    prompt_lens = np.repeat([request.prompt_len for request, _, _ in parts], counts)
 
     def there(values: NDArray[Any], dtype: type[np.generic]) -> Tensor:
         return torch.from_numpy(values.astype(dtype)).to(device)
@@ -228,5 +225,5 @@ def inputs_of_known_tokens(
         seq_lens_host=seq_lens.tolist(),
         kv_caches=kv_caches,
     )
-    tokens = [token_id for request, start in behind for token_id in request.token_ids[start:-1]]
+    tokens = [token_id for request, start, end in parts for token_id in request.token_ids[start:end]]
     return there(np.array(tokens), np.int64), context

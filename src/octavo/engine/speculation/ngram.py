@@ -28,7 +28,11 @@ class NgramProposer:
         self._max_length = max_length
         self._histories: dict[str, TokenBuffer] = {}
 
-    def propose(self, requests: Sequence[Request], max_lens: Sequence[int], starts: Sequence[int]) -> list[list[int]]:
+    def num_behind(self, request: Request) -> int:
+        """Nothing is computed."""
+        return 0
+
+    def propose(self, requests: Sequence[Request], max_lens: Sequence[int]) -> list[list[int]]:
         """Guess what follows each request; empty where nothing like its end came up before."""
         return [self._propose(request, max_len) for request, max_len in zip(requests, max_lens, strict=True)]
 

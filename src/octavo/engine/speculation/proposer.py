@@ -17,13 +17,15 @@ class Proposer(Protocol):
     def computes(self) -> bool:
         """Whether a draft costs time on the device, so that it pays to decide on its length before it is made."""
 
-    def propose(self, requests: Sequence[Request], max_lens: Sequence[int], starts: Sequence[int]) -> list[list[int]]:
+    def num_behind(self, request: Request) -> int:
+        """Return how many known tokens of a request must be computed before the first guess; 0 if none are ever."""
+
+    def propose(self, requests: Sequence[Request], max_lens: Sequence[int]) -> list[list[int]]:
         """Guess what follows the known tokens of each request.
 
         Args:
             requests: running.
             max_lens: tokens to guess for each at most, at least 1. The blocks of the request have room for them.
-            starts: known tokens of each that are computed. The others, the last one at least, are in this step.
 
         Returns:
             One draft a request; a draft may be empty.

@@ -6,12 +6,9 @@ makes one. From the last known tokens to the last guessed ones all is native ker
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
-import torch
-
-from octavo.kernels.cpu.recording import Arena, NotRecordableError, RecordedCalls, record
+from octavo.kernels.cpu.recording import Arena, RecordedCalls, record_checked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,9 +16,7 @@ if TYPE_CHECKING:
     from octavo.engine.speculation.draft_steps import ComputeLayers, DraftSteps
     from octavo.models.layers.decoder import CausalLM
 
-_NAN_BYTE = 0xFF  # four of them are a NaN
 _MAX_NUM_SEQS = 8  # with more, Python takes a small part of the time, and there would be ever more records
-logger = logging.getLogger(__name__)
 
 
 class RecordedDraft:
@@ -53,20 +48,12 @@ class RecordedDraft:
 
     def _record(self, steps: DraftSteps) -> list[Tensor]:
         """Compute a draft and write it down, or find that it cannot be."""
-        try:
-            guessed, calls = record(lambda: steps.compute(self._model, self._model.compute_layers), self._arena)
-        except NotRecordableError as reason:
-            logger.info("drafts are not recorded: %s", reason)
+        recorded = record_checked(
+            lambda: steps.compute(self._model, self._model.compute_layers), self._arena, name="drafts"
+        )
+        if recorded is None:
             self._is_recordable = False
             return steps.compute(self._model, self._compute_layers)
-        # What was not written down would now compute with NaN.
-        expected = torch.stack(guessed)
-        self._arena.fill_free(_NAN_BYTE)
-        calls.run()
-        if not torch.equal(torch.stack(guessed), expected):
-            logger.warning("drafts are not recorded: they gave other tokens")
-            self._is_recordable = False
-            return steps.compute(self._model, self._compute_layers)  # keys and values were overwritten, too
         num_steps, num_seqs = steps.positions.shape
-        self._recorded[num_steps, num_seqs] = (steps, guessed, calls)
-        return guessed
+        self._recorded[num_steps, num_seqs] = (steps, *recorded)
+        return recorded[0]

@@ -42,11 +42,10 @@ class SpeculationCounts:
 
 @dataclass(slots=True)
 class _Candidate:
-    """A sample of a plan that may bring a draft of ``length`` tokens; tokens from ``start`` on are in the step."""
+    """A sample of a plan that may bring a draft of ``length`` tokens."""
 
     sample: int
     request: Request
-    start: int
     length: int
     draft: list[int] = field(default_factory=list)
 
@@ -71,7 +70,7 @@ class Speculator:
         Args:
             budget: tokens that the plan may still take.
         """
-        candidates = self._candidates(plan, budget)
+        candidates = [c for c in self._candidates(plan, budget) if self._is_worth_while(c, sum(plan.counts))]
         if not self._proposer.computes:
             candidates = self._propose(candidates)
         candidates = self._limit(plan, candidates, kv_cache)
@@ -99,22 +98,34 @@ class Speculator:
         """Return the samples that may bring a draft; those that end a prompt do not, unless it is a single token."""
         candidates = []
         for sample, (index, request) in enumerate(zip(plan.samples, plan.sampled_requests, strict=True)):
-            start = plan.starts[index]
-            if plan.counts[index] > 1 and start < request.prompt_len:
+            if plan.counts[index] > 1 and plan.starts[index] < request.prompt_len:
                 continue
             max_len = min(self.num_tokens, budget, request.max_num_tokens - len(request.token_ids) - 1)
             if max_len > 0:
-                candidates.append(_Candidate(sample, request, start, max_len))
+                candidates.append(_Candidate(sample, request, max_len))
                 budget -= max_len
         return candidates
+
+    def _is_worth_while(self, candidate: _Candidate, num_tokens: int) -> bool:
+        """Return whether it pays to begin with drafts of a request: to compute what must be known before a guess.
+
+        An answer is expected to go on for as many tokens as it has. So one that ends soon costs nothing, and what a
+        long one loses by waiting is at most what it takes to begin.
+        """
+        request = candidate.request
+        return self._pacer.pays_to_catch_up(
+            self._rate_of(request).value,
+            candidate.length,
+            num_behind=self._proposer.num_behind(request),
+            num_expected=min(request.num_output_tokens, request.max_num_tokens - len(request.token_ids)),
+            num_tokens=num_tokens,
+        )
 
     def _propose(self, candidates: list[_Candidate]) -> list[_Candidate]:
         """Fetch drafts, each up to what a grammar forbids; those for whom there is none drop out."""
         if not candidates:
             return []
-        drafts = self._proposer.propose(
-            [c.request for c in candidates], [c.length for c in candidates], [c.start for c in candidates]
-        )
+        drafts = self._proposer.propose([c.request for c in candidates], [c.length for c in candidates])
         for candidate, draft in zip(candidates, drafts, strict=True):
             grammar = candidate.request.grammar
             candidate.draft = draft if grammar is None else draft[: grammar.count_allowed(draft)]

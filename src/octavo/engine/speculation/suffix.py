@@ -49,7 +49,11 @@ class SuffixProposer:
         self._histories: dict[str, TokenBuffer] = {}
         self._outputs = _Outputs(max_cached_requests)
 
-    def propose(self, requests: Sequence[Request], max_lens: Sequence[int], starts: Sequence[int]) -> list[list[int]]:
+    def num_behind(self, request: Request) -> int:
+        """Nothing is computed."""
+        return 0
+
+    def propose(self, requests: Sequence[Request], max_lens: Sequence[int]) -> list[list[int]]:
         """Guess what follows each request; empty where its last token never came up before."""
         return [self._propose(request, max_len) for request, max_len in zip(requests, max_lens, strict=True)]
 

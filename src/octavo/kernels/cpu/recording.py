@@ -9,6 +9,7 @@ gives it back.
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections import defaultdict
 from collections.abc import Callable
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
     from octavo.kernels.cpu import _native
 
 R = TypeVar("R")
+ResultT = TypeVar("ResultT", Tensor, list[Tensor])
 
+logger = logging.getLogger(__name__)
+_NAN_BYTE = 0xFF  # four of them are a NaN
 _aten = torch.ops.aten
 # What may stand between two kernels: it only says in other words where numbers are.
 _VIEWS = frozenset(
@@ -59,9 +63,14 @@ class NotRecordableError(Exception):
 
 
 class Arena:
-    """Memory for the tensors of recorded functions, which run one at a time and may share it."""
+    """Memory for the tensors of recorded functions, which run one at a time and may share it.
+
+    Attributes:
+        checked_kernels: sequences of kernels of which a record has been tried.
+    """
 
     def __init__(self) -> None:
+        self.checked_kernels: set[tuple[str, ...]] = set()
         self._free: dict[int, list[np.ndarray[Any, np.dtype[np.uint8]]]] = defaultdict(list)
         self.num_bytes = 0
 
@@ -130,6 +139,37 @@ def record(function: Callable[[], R], arena: Arena) -> tuple[R, RecordedCalls]:
     with replaced_by(_Recorder(program, keep)), _OnlyViews(arena):
         result = function()
     return result, RecordedCalls(program, [*keep, result, arena])
+
+
+def record_checked(function: Callable[[], ResultT], arena: Arena, *, name: str) -> tuple[ResultT, RecordedCalls] | None:
+    """As ``record``, if the calls alone give the same numbers; else say why not, and return None.
+
+    It is tried for the first record of each sequence of kernels: others of the same sequence differ in sizes alone, as
+    those of batches do, and come from the same code.
+
+    ``function`` must then be called again: whatever else it writes to, like keys and values, may have been overwritten.
+
+    Args:
+        name: what is recorded, in words for the log that go before "are".
+    """
+    try:
+        result, calls = record(function, arena)
+    except NotRecordableError as reason:
+        logger.info("%s are not recorded: %s", name, reason)
+        return None
+    kernels = tuple(calls.names)
+    if kernels in arena.checked_kernels:
+        return result, calls
+    # What was not written down would now compute with NaN.
+    tensors = [result] if isinstance(result, Tensor) else result
+    expected = [tensor.clone() for tensor in tensors]
+    arena.fill_free(_NAN_BYTE)
+    calls.run()
+    if all(map(torch.equal, tensors, expected)):
+        arena.checked_kernels.add(kernels)
+        return result, calls
+    logger.warning("%s are not recorded: they gave other numbers", name)
+    return None
 
 
 class _Recorder:
