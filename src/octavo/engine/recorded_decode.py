@@ -1,9 +1,9 @@
-"""Decode steps on a CPU as recorded kernel calls: one record for each number of sequences and of tokens that comes again.
+"""Decode steps on a CPU as recorded kernel calls: a record for each number of sequences and of tokens that comes again.
 
 A step in which every sequence computes one token always makes the same calls for the same number of sequences, as long
-as its inputs lie in the same place. So they are copied to buffers of their own, and the calls that the model made once are
-made again. The same goes for steps with drafts, by their numbers of sequences and of tokens: how many tokens are whose
-is an input, too. A model that computes something without a native kernel is not recorded, and runs as it is.
+as its inputs lie in the same place. So they are copied to buffers of their own, and the calls that the model made once
+are made again. The same goes for steps with drafts, by their numbers of sequences and of tokens: how many tokens are
+whose is an input, too. A model that computes something without a native kernel is not recorded, and runs as it is.
 """
 
 from __future__ import annotations
