@@ -98,7 +98,7 @@ def measure_decode(worker: WorkerProcess, variant: Variant, size: int, shape: Qw
     _, decode_s = worker.call("generate", prompts=prompts, num_tokens=load.num_tokens)
     step_s = decode_s / (load.num_tokens - 1)
     context_len = load.prompt_len + load.num_tokens / 2
-    num_bytes = variant.weight_bytes(shape) + shape.kv_bytes(round(size * context_len), 2)
+    num_bytes = variant.weight_bytes(shape) + variant.kv_bytes(shape, round(size * context_len))
     return {
         "tokens_per_s": size / step_s,
         "step_ms": step_s * 1e3,

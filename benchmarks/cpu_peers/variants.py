@@ -22,6 +22,7 @@ PACKAGES = {
 }
 """What each engine's environment needs; without packages it is the one that runs the benchmark."""
 _BUILD_OPTIONS = {"CMAKE_ARGS": "-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF", "FORCE_CMAKE": "1"}
+_INT8_KV = " kv8"  # at the end of a format: keys and values are int8, too
 _BITS_OF = {"f32": 32, "bf16": 16, "bf16 exact": 16, "f16": 16, "int8": 8, "q8_0": 8, "int4": 4, "q4_0": 4}
 _BYTES_OF = {
     "f32": 4.0,
@@ -41,7 +42,8 @@ class Variant:
 
     Attributes:
         engine: a key of ``PACKAGES``.
-        weights: the format, as the engine calls it; exact are activations that are not rounded to bfloat16.
+        weights: the format, as the engine calls it; exact are activations that are not rounded to bfloat16, and kv8 is
+            an int8 KV cache, which OpenVINO has by default.
         worker: module of ``benchmarks.cpu_peers.workers``.
         file: which checkpoint it reads, a key of what ``make_checkpoints`` returns.
         options: further arguments of the worker's class.
@@ -65,7 +67,7 @@ class Variant:
     @property
     def bits(self) -> int:
         """Bits of a weight, scales left out."""
-        return _BITS_OF[self.weights]
+        return _BITS_OF[self._weights_alone]
 
     @property
     def product(self) -> str:
@@ -76,8 +78,19 @@ class Variant:
 
     def weight_bytes(self, shape: Qwen3Shape) -> int:
         """Return the bytes of a model's weights as stored, scales included. The head of our int4 is int8."""
-        num_head = shape.vocab_size * shape.hidden_size if self.weights == "int4" else 0
-        return round((shape.num_parameters - num_head) * _BYTES_OF[self.weights] + num_head * _BYTES_OF["int8"])
+        weights = self._weights_alone
+        num_head = shape.vocab_size * shape.hidden_size if weights == "int4" else 0
+        return round((shape.num_parameters - num_head) * _BYTES_OF[weights] + num_head * _BYTES_OF["int8"])
+
+    def kv_bytes(self, shape: Qwen3Shape, num_tokens: int) -> int:
+        """Return the bytes of keys and values; of int8, with a float32 scale for each token and head."""
+        if self.engine == "openvino" or self.weights.endswith(_INT8_KV):
+            return shape.kv_bytes(num_tokens, 1) + shape.kv_bytes(num_tokens, 4) // shape.head_dim
+        return shape.kv_bytes(num_tokens, 2)
+
+    @property
+    def _weights_alone(self) -> str:
+        return self.weights.removesuffix(_INT8_KV)
 
 
 def _octavo(weights: str, file: str, *flags: str, **options: object) -> Variant:
@@ -93,6 +106,16 @@ VARIANTS = (
     _octavo("bf16 exact", "hf"),
     _octavo("int8", "hf", "--quantization", "int8", quantization="int8"),
     _octavo("int4", "hf", "--quantization", "int4", quantization="int4"),
+    *(
+        _octavo(
+            f"{kind}{_INT8_KV}",
+            "hf",
+            *("--quantization", kind, "--kv-cache-dtype", "int8"),
+            quantization=kind,
+            kv_cache_dtype="int8",
+        )
+        for kind in ("int8", "int4")
+    ),
     _octavo("q8_0", "q8_0"),
     _octavo("q4_0", "q4_0"),
     *(Variant("llama.cpp", kind, "llama_cpp", kind) for kind in ("f16", "bf16", "q8_0", "q4_0")),
