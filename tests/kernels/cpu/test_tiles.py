@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import ModuleType
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from octavo.kernels.cpu import (
     native_status,
     pack,
 )
+from octavo.kernels.cpu.tile_check import fall_back_from_wrong_tiles
 
 FEATURES_A_TILE = 32
 MODEL = "amx_modelled"
@@ -90,3 +92,30 @@ def test_whole_numbers_are_those_of_vectors_whatever_is_left_over_of_a_tile(
     native.set_active_isa(modelled)
     assert torch.equal(by_tiles[0], int8_linear(x, whole))
     assert torch.equal(by_tiles[1], int8_groups_linear(x, groups))
+
+
+def test_tiles_that_agree_with_vectors_stay_in_use(native: ModuleType, modelled: str) -> None:
+    fall_back_from_wrong_tiles(native, modelled)
+    assert native.active_isa() == MODEL
+
+
+@pytest.mark.parametrize("product", ["int8_linear", "linear"])
+def test_tiles_that_are_wrong_are_left(
+    native: ModuleType, modelled: str, product: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Wrong:
+        """The module on a machine whose tiles forget the last row."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(native, name)
+
+    def without_last_row(weight: object, *arguments: int) -> None:
+        place = {"int8_linear": 3, "linear": 1}[product]
+        num_rows = arguments[place] - (native.active_isa() == MODEL)
+        getattr(native, product)(weight, *arguments[:place], num_rows, *arguments[place + 1 :])
+
+    wrong = Wrong()
+    setattr(wrong, product, without_last_row)
+    fall_back_from_wrong_tiles(cast(ModuleType, wrong), modelled)
+    assert native.active_isa() == modelled
+    assert caplog.messages == [f"{MODEL} gives wrong products on this machine: the CPU kernels use {modelled}"]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 ISA_VARIABLE = "OCTAVO_CPU_ISA"
 NO_ISA = "none"
 _MODULE = "octavo.kernels.cpu._native"
+_TILES = "amx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,10 @@ def _load_module() -> ModuleType:
         raise ImportError(f"{ISA_VARIABLE} is {NO_ISA}")
     module = importlib.import_module(_MODULE)
     _choose_isa(module, os.environ)
+    if module.active_isa() == _TILES:
+        from octavo.kernels.cpu.tile_check import fall_back_from_wrong_tiles
+
+        fall_back_from_wrong_tiles(module, next(name for name in reversed(module.available_isas()) if name != _TILES))
     return module
 
 
