@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from asyncio.subprocess import Process
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,8 @@ def serve(octavo, monkeypatch):
     The exit code is 2 if it refuses to start, and ``EXIT_WOULD_SERVE`` if it would have gone on.
     """
 
-    async def start(llm: AsyncLLM) -> None:
+    async def start(llm: AsyncLLM, standby: Process) -> None:
+        assert standby.returncode is None
         build_engine(llm.config, llm.directory, llm.model_config, llm.max_model_len)
         raise EngineDeadError("it would serve now")
 

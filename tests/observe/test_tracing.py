@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -65,7 +66,8 @@ def test_a_collector_that_is_away_delays_the_end_only_so_much(
     assert not tracing.shutdown(0.5)
     assert time.monotonic() - started_at < 10
     messages = [record.msg for record in caplog.records if record.name.startswith("opentelemetry")]
-    assert len(messages) == len(set(messages))  # each is said once, not with every batch
+    # Each is said once, not with every batch; and once more if a minute of the clock ends meanwhile.
+    assert max(Counter(messages).values()) <= 2
 
 
 @pytest.mark.parametrize(
