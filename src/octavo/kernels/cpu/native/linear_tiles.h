@@ -25,8 +25,10 @@ struct Pass {
 // How a product is divided: rows into blocks of about equal size, blocks into chunks, panels into groups. A task is
 // a group of panels with a chunk of blocks. All blocks of a chunk pass by a few panels before the next ones have their turn.
 struct Division {
-    // Weights of a turn: they, those of the next turn and the rows stay in the second-level cache.
-    static constexpr int64_t kTurnBytes = 128 * 1024;
+    // Weights of a turn, which stay in the second-level cache. Few rows stay there, too, and each core should soon have
+    // the weights of its first turn; many rows come from further away in each turn, so there should not be many turns.
+    static constexpr int64_t kTurnBytes = 128 * 1024, kTurnBytesOfManyRows = 384 * 1024;
+    static constexpr int64_t kManyBlocks = 12;
     static constexpr int kTasksPerThread = 8;
 
     int64_t num_rows, num_blocks, num_panels, panels_per_group, panels_per_turn, num_groups, num_chunks;
@@ -36,7 +38,8 @@ struct Division {
         const int64_t num_threads = pool().num_threads();
         const int64_t wanted_tasks = num_threads == 1 ? 1 : num_threads * kTasksPerThread;
         panels_per_group = divide_up(num_panels, wanted_tasks);
-        panels_per_turn = num_blocks == 1 ? panels_per_group : larger(kTurnBytes / (panel_bytes + 1), 1);
+        const int64_t turn_bytes = num_blocks < kManyBlocks ? kTurnBytes : kTurnBytesOfManyRows;
+        panels_per_turn = num_blocks == 1 ? panels_per_group : larger(turn_bytes / (panel_bytes + 1), 1);
         num_groups = divide_up(num_panels, panels_per_group);
         num_chunks = smaller(num_blocks, divide_up(wanted_tasks, num_groups));
     }

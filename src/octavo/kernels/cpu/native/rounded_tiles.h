@@ -29,11 +29,15 @@ class Ahead {
   public:
     // `weights` is the panel that this pass is at, and num_turns how many times it goes over its lines.
     Ahead(const Pass& pass, const void* weights, int64_t panel_bytes, int num_turns)
-        : next_(static_cast<const char*>(weights)), advance_(kLineBytes / (num_turns * pass.num_passes)) {
-        if (pass.num_passes == 1)
+        : next_(static_cast<const char*>(weights)), advance_(kLineBytes / num_turns) {
+        const int64_t num_shares = smaller(pass.num_passes, kMostShares);
+        const int64_t share = pass.number * num_shares / pass.num_passes;
+        if (pass.num_passes == 1) {
             next_ += num_turns == 1 ? kFarPrefetchBytes : panel_bytes;
-        else
-            next_ += (pass.end_panel - pass.first_panel) * panel_bytes + panel_bytes * pass.number / pass.num_passes;
+        } else if (pass.number == 0 || share > (pass.number - 1) * num_shares / pass.num_passes) {
+            next_ += (pass.end_panel - pass.first_panel) * panel_bytes + panel_bytes * share / num_shares;
+            advance_ /= num_shares;
+        }  // else another pass has this share: what is in the first level already costs nothing to fetch
     }
 
     // Called for each line of the panel, with its address.
@@ -45,6 +49,8 @@ class Ahead {
     }
 
   private:
+    static constexpr int64_t kMostShares = 8;
+
     const char* next_;
     int64_t advance_;
 };
