@@ -37,7 +37,7 @@ from octavo.engine.messages import (
 )
 from octavo.engine.pages_ahead import weight_pages
 from octavo.engine.pooling.messages import AddPoolingRequests
-from octavo.engine.start_up import uncollected
+from octavo.engine.start_up import give_back_freed_memory, uncollected
 from octavo.errors import OctavoError
 from octavo.models.pooling_files import read_model_kind
 from octavo.observe.logging import set_up_logging
@@ -75,6 +75,7 @@ def main() -> int:
             core = _build(launch, outbox)
         if core is None:
             return 2
+        give_back_freed_memory()
         _run(core, inbox, outbox)
     except Exception as error:  # the last line of defence: whatever it is, the parent must learn the cause
         logger.exception("the engine failed")

@@ -1,15 +1,12 @@
 // What both ways of paged attention share: sequences, and where their tokens are. Include in .isa.cc files only.
 #pragma once
 
+#include "integers.h"
 #include "kv_types.h"
 #include "paged_attention.h"
 #include "simd.h"
 
 namespace octavo::OCTAVO_ISA {
-
-inline int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
-inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // One sequence of the batch.
 struct Sequence {

@@ -3,6 +3,7 @@
 #include "elementwise.h"
 
 #include "aligned_buffer.h"
+#include "integers.h"
 #include "kernel.h"
 #include "kv_types.h"
 #include "simd.h"
@@ -13,8 +14,6 @@ namespace {
 
 // Numbers for which calling other threads begins to pay; a task has at least half as many.
 constexpr int64_t kParallelFloats = 32 * 1024;
-
-int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // Call body(row, thread) for each row, on several threads if there is enough to do.
 template <typename Body>

@@ -2,6 +2,7 @@
 // in .isa.cc files only.
 #pragma once
 
+#include "integers.h"
 #include "kernel.h"
 #include "linear_output.h"
 #include "panels.h"
@@ -11,10 +12,6 @@ namespace octavo::OCTAVO_ISA {
 
 // A strip is what one load of weights covers: kWidth columns of a panel's first half and the same columns of its second.
 constexpr int kStripsPerPanel = kHalfPanel / kWidth;
-
-inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
 // What a thread computes at a time: a block of rows with some panels. It is one of `num_passes` over these panels.
 struct Pass {
