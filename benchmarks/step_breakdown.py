@@ -24,10 +24,10 @@ from benchmarks.machine_limits import measure_bf16_gflops, measure_int8_gops
 from benchmarks.octavo_generation import OctavoGenerator
 from benchmarks.report import add_output_options, markdown_table, output_path, progress, write_json
 from benchmarks.shapes import QWEN3_0_6B, SMOLLM2_135M
+from octavo.config import DEFAULT_STEP_TOKENS
 from octavo.kernels.cpu.recording import RecordedCalls
 
 PROMPT_LEN = 128
-_STEP_TOKENS = 512  # the engine's default on a CPU
 _SHAPES = {"qwen3-0.6b": QWEN3_0_6B, "smollm2-135m": SMOLLM2_135M}
 _FORMATS: dict[str, dict[str, object]] = {
     "bf16": {"dtype": "bfloat16"},
@@ -83,7 +83,8 @@ def measure(generator: OctavoGenerator, batch: int, num_steps: int, vocab_size: 
     """Time one batch: steps from when all prompts are computed until the first sequence ends."""
     generator.generate(random_prompts(batch, PROMPT_LEN, vocab_size, seed=batch), 2)
     with timed_calls() as steps:
-        num_chunks = batch * PROMPT_LEN // _STEP_TOKENS  # while they are computed, the first sequences decode already
+        # While the chunks of prompts are computed, the first sequences decode already.
+        num_chunks = batch * PROMPT_LEN // DEFAULT_STEP_TOKENS["cpu"]
         generator.generate(random_prompts(batch, PROMPT_LEN, vocab_size, seed=batch + 1), num_steps + num_chunks + 3)
     steps = steps[1:num_steps]  # of the first, the record may have been made just now
     medians = [statistics.median(of_call) for of_call in zip(*(step.times_ns for step in steps), strict=True)]

@@ -6,24 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from octavo.engine.kv_cache import KVCacheManager
-from octavo.engine.messages import EngineRequest
 from octavo.engine.request import Request
-from octavo.engine.sampling_params import SamplingParams
 from octavo.engine.speculation.draft_progress import DraftProgress
+from tests.engine.made_requests import make_request
 
 BLOCK_SIZE = 4
-
-
-def make_request(name: str, prompt: list[int]) -> Request:
-    message = EngineRequest(
-        request_id=name,
-        prompt_token_ids=prompt,
-        sampling_params=SamplingParams(),
-        max_tokens=100,
-        eos_token_ids=[],
-        seed=0,
-    )
-    return Request(message, arrival=0)
 
 
 class ImaginedDrafts:

@@ -7,26 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavo.engine.messages import EngineRequest
 from octavo.engine.request import Request
-from octavo.engine.sampling_params import SamplingParams
 from octavo.engine.speculation import suffix
 from octavo.engine.speculation.ngram import NgramProposer
 from octavo.engine.speculation.suffix import SuffixProposer
 from octavo.engine.speculation.token_search import find_longest_end
+from tests.engine.made_requests import make_request
 
 
 def request(prompt: list[int], output: list[int] | None = None, *, name: str = "a", salt: str = "") -> Request:
-    message = EngineRequest(
-        request_id=name,
-        prompt_token_ids=prompt,
-        sampling_params=SamplingParams(),
-        max_tokens=100,
-        eos_token_ids=[],
-        seed=0,
-        cache_salt=salt,
-    )
-    made = Request(message, arrival=0)
+    made = make_request(name, prompt, cache_salt=salt)
     made.token_ids += output or []
     return made
 
