@@ -34,7 +34,8 @@ class LoadOptions:
         load_format: ``dummy`` makes random weights; ``safetensors`` and ``gguf`` say what a checkpoint must be.
         seed: of dummy weights: the same seed gives the same weights on the same kind of device.
         native: pack the matrices for the CPU's native kernels, and compute in float32.
-        rounds_activations: with ``native``, round what is multiplied with a bfloat16 matrix to bfloat16.
+        rounds_activations: with ``native``, round what is multiplied with a bfloat16 matrix to bfloat16. Attention may
+            round queries and weights then, and with quantised matrices, whose activations are rounded more.
     """
 
     dtype: torch.dtype
@@ -76,6 +77,7 @@ def placement_of(options: LoadOptions, formats: WeightFormats) -> Placement:
         is_native=options.native,
         matrix_dtype=options.dtype,
         rounds_activations=options.rounds_activations,
+        rounds_attention=options.native and (options.rounds_activations or formats.method is not None),
     )
 
 

@@ -9,12 +9,14 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from octavo.kernels import reference
 from octavo.kernels.cpu import paged_attention
 from tests.kernels.paged_batches import Batch, attend_by_definition, make_batch
 
 HALF_ULP = 2.0**-24
+HALF_ULP_OF_BFLOAT16 = 2.0**-9
 CACHE_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.int8)
 # Of the tiles in which the kernel goes over the keys (native/attention_order.h): edges are where mistakes would be.
 TILE = 144
@@ -24,7 +26,10 @@ properties = settings(
 )
 seeds = st.integers(0, 2**31)
 head_dims = st.sampled_from([16, 20, 32, 64, 80, 100, 128, 256])
-dtypes = st.sampled_from(CACHE_DTYPES)
+# Of the cache, and whether queries and weights may be rounded, which some types gain from.
+kinds = st.sampled_from(
+    [(dtype, False) for dtype in CACHE_DTYPES] + [(torch.bfloat16, True), (torch.int8, True), (torch.float32, True)]
+)
 windows = st.none() | st.integers(1, 2 * TILE)
 total_lengths = st.integers(1, 20) | st.sampled_from([TILE - 1, TILE, TILE + 1, 2 * TILE + 5])
 lengths_of_sequences = st.lists(
@@ -36,16 +41,20 @@ lengths_of_sequences = st.lists(
 ).filter(lambda lengths: sum(num_queries for num_queries, _ in lengths) <= 2 * TILE + 12)
 
 
-def error_bound(batch: Batch, soft_cap: float | None) -> float:
-    """Return how far sums in float32, in any order, may take a result from the exact one."""
+def error_bound(batch: Batch, soft_cap: float | None, *, rounded: bool = False) -> float:
+    """Return how far sums in float32, in any order, and rounding may take a result from the exact one."""
     head_dim, longest = batch.query.shape[-1], max(batch.seq_lens)
     largest_key = max(keys.double().abs().norm(dim=-1).max().item() for keys in batch.keys)
     largest_value = max(values.double().abs().max().item() for values in batch.values)
     largest_score = batch.query.double().norm(dim=-1).max().item() * largest_key * head_dim**-0.5
     of_score = HALF_ULP * (head_dim + 6) * largest_score
+    of_weight = HALF_ULP * (longest + 40)
+    if rounded and batch.key_cache.dtype is torch.bfloat16:
+        of_score += HALF_ULP_OF_BFLOAT16 * largest_score
+        of_weight += HALF_ULP_OF_BFLOAT16
     if soft_cap is not None:
         of_score += 8 * HALF_ULP * soft_cap
-    return largest_value * min(2.0, 2 * of_score + HALF_ULP * (longest + 40))
+    return largest_value * min(2.0, 2 * of_score + of_weight)
 
 
 @properties
@@ -55,7 +64,7 @@ def error_bound(batch: Batch, soft_cap: float | None) -> float:
     num_kv_heads=st.integers(1, 3),
     group=st.integers(1, 8),
     head_dim=head_dims,
-    cache_dtype=dtypes,
+    kind=kinds,
     sliding_window=windows,
     soft_cap=st.none() | st.sampled_from([0.5, 30.0]),
     with_sinks=st.booleans(),
@@ -68,12 +77,13 @@ def test_attention_is_its_definition_up_to_rounding_of_sums(
     num_kv_heads: int,
     group: int,
     head_dim: int,
-    cache_dtype: torch.dtype,
+    kind: tuple[torch.dtype, bool],
     sliding_window: int | None,
     soft_cap: float | None,
     with_sinks: bool,
     seed: int,
 ) -> None:
+    cache_dtype, rounded = kind
     num_heads = num_kv_heads * group
     batch = make_batch(
         lengths,
@@ -85,9 +95,9 @@ def test_attention_is_its_definition_up_to_rounding_of_sums(
         seed=seed,
     )
     sinks = torch.linspace(-2, 3, num_heads) if with_sinks else None
-    attended = batch.attend(sliding_window, paged_attention, soft_cap=soft_cap, sinks=sinks)
+    attended = batch.attend(sliding_window, paged_attention, soft_cap=soft_cap, sinks=sinks, rounded=rounded)
     error = (attended.double() - attend_by_definition(batch, sliding_window, soft_cap, sinks)).abs().max().item()
-    assert error <= error_bound(batch, soft_cap)
+    assert error <= error_bound(batch, soft_cap, rounded=rounded)
 
 
 @pytest.mark.parametrize("cache_dtype", CACHE_DTYPES)
@@ -133,7 +143,7 @@ def cuts(draw: st.DrawFn) -> tuple[int, list[int]]:
     num_kv_heads=st.integers(1, 3),
     group=st.integers(1, 8),
     head_dim=head_dims,
-    cache_dtype=dtypes,
+    kind=kinds,
     sliding_window=windows,
     soft_cap=st.none() | st.just(20.0),
     with_sinks=st.booleans(),
@@ -150,12 +160,13 @@ def test_a_token_is_the_same_bits_however_its_prompt_is_cut(
     num_kv_heads: int,
     group: int,
     head_dim: int,
-    cache_dtype: torch.dtype,
+    kind: tuple[torch.dtype, bool],
     sliding_window: int | None,
     soft_cap: float | None,
     with_sinks: bool,
     seed: int,
 ) -> None:
+    cache_dtype, rounded = kind
     length, points = cut
     batch = make_batch(
         [(length, cached + length), other],
@@ -166,7 +177,8 @@ def test_a_token_is_the_same_bits_however_its_prompt_is_cut(
         cache_dtype=cache_dtype,
         seed=seed,
     )
-    options = {"soft_cap": soft_cap, "sinks": torch.linspace(-2, 3, num_kv_heads * group) if with_sinks else None}
+    sinks = torch.linspace(-2, 3, num_kv_heads * group) if with_sinks else None
+    options = {"soft_cap": soft_cap, "sinks": sinks, "rounded": rounded}
     together = batch.attend(sliding_window, paged_attention, **options)
     native.set_num_threads(num_threads)
     try:
@@ -180,21 +192,32 @@ def test_a_token_is_the_same_bits_however_its_prompt_is_cut(
         native.set_num_threads(2)
 
 
-@pytest.mark.parametrize("cache_dtype", [torch.float32, torch.int8])
-def test_each_token_alone_is_the_same_bits_as_in_the_prompt(isa: str, cache_dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("rounded", [False, True])
+@pytest.mark.parametrize("cache_dtype", [torch.float32, torch.bfloat16, torch.int8])
+def test_each_token_alone_is_the_same_bits_as_in_the_prompt(
+    isa: str, cache_dtype: torch.dtype, *, rounded: bool
+) -> None:
     length = TILE + 20
-    batch = make_batch([(length, length)], block_size=16, group=3, head_dim=80, cache_dtype=cache_dtype)
-    together = batch.attend(40, paged_attention)
-    alone = [batch.choose([(0, token, token + 1)]).attend(40, paged_attention) for token in range(length)]
+    batch = make_batch([(length, length)], block_size=16, group=3, head_dim=64, cache_dtype=cache_dtype)
+
+    def attend(parts: list[tuple[int, int, int]]) -> Tensor:
+        return batch.choose(parts).attend(40, paged_attention, rounded=rounded)
+
+    together = batch.attend(40, paged_attention, rounded=rounded)
+    alone = [attend([(0, token, token + 1)]) for token in range(length)]
     assert torch.equal(torch.cat(alone), together)
     # All at once: as many sequences as tokens, each one token longer than the one before.
-    decoded = batch.choose([(0, token, token + 1) for token in range(length)]).attend(40, paged_attention)
-    assert torch.equal(decoded, together)
+    assert torch.equal(attend([(0, token, token + 1) for token in range(length)]), together)
 
 
-def test_not_a_number_spreads_to_what_sees_it_and_no_further(isa: str) -> None:
-    batch = make_batch([(60, 60)], block_size=16, head_dim=20)
-    clean = batch.attend(10, paged_attention)
+@pytest.mark.parametrize(("cache_dtype", "head_dim"), [(torch.float32, 20), (torch.bfloat16, 32)])
+def test_not_a_number_spreads_to_what_sees_it_and_no_further(isa: str, cache_dtype: torch.dtype, head_dim: int) -> None:
+    batch = make_batch([(60, 60)], block_size=16, head_dim=head_dim, cache_dtype=cache_dtype)
+
+    def attend(batch: Batch) -> Tensor:
+        return batch.attend(10, paged_attention, rounded=True)
+
+    clean = attend(batch)
     slot = (batch.block_tables[0, 25 // 16], 25 % 16)
     batch.query[50, 3, 7] = torch.nan
     batch.key_cache[slot][0, 2] = torch.nan
@@ -203,8 +226,8 @@ def test_not_a_number_spreads_to_what_sees_it_and_no_further(isa: str) -> None:
     expected[50, 3] = torch.nan
     expected[25:35, :2] = torch.nan
     expected[25:35, 2:, 4] = torch.inf
-    torch.testing.assert_close(batch.attend(10, paged_attention), expected, rtol=0, atol=0, equal_nan=True)
-    one_by_one = [batch.choose([(0, token, token + 1)]).attend(10, paged_attention) for token in range(60)]
+    torch.testing.assert_close(attend(batch), expected, rtol=0, atol=0, equal_nan=True)
+    one_by_one = [attend(batch.choose([(0, token, token + 1)])) for token in range(60)]
     torch.testing.assert_close(torch.cat(one_by_one), expected, rtol=0, atol=0, equal_nan=True)
 
 

@@ -102,6 +102,7 @@ def paged_attention(
     value_scales: int,
     soft_cap: float,
     sinks: int,
+    rounded: bool,
 ) -> None: ...
 def varlen_attention(
     qkv: int,

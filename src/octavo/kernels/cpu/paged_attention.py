@@ -27,13 +27,17 @@ def paged_attention(
     sinks: Tensor | None = None,
     key_scales: Tensor | None = None,
     value_scales: Tensor | None = None,
+    *,
+    rounded: bool = False,
 ) -> Tensor:
     """As :func:`octavo.kernels.reference.paged_attention`, for float32 queries and a cache of any type.
 
-    Scores, weights and sums are float32. A token's result is the same bits whatever else is in the batch, however its
-    sequence is cut into chunks or single tokens, and however many threads there are. NaN and infinity in a query, or in
-    a key or value that it sees, go through as in torch; what it does not see has no effect, NaN included. Lengths are
-    read from the tensors, which are on the host here.
+    Scores, weights and sums are float32. ``rounded`` queries and weights are bfloat16 for products with a cache of
+    bfloat16 where the processor has such products (AVX-512 BF16) and heads are multiples of 32 numbers, at most 1,024.
+    A token's result is the same bits whatever else is in the batch, however its sequence is cut into chunks or single
+    tokens, and however many threads there are. NaN and infinity in a query, or in a key or value that it sees, go
+    through as in torch; what it does not see has no effect, NaN included. Lengths are read from the tensors, which are
+    on the host here.
     """
     num_tokens, num_heads, head_dim = query.shape
     _, block_size, num_kv_heads, _ = key_cache.shape
@@ -76,5 +80,6 @@ def paged_attention(
         address_of(value_scales),
         soft_cap or 0.0,
         address_of(sinks),
+        rounded,
     )
     return output

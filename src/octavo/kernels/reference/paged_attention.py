@@ -49,6 +49,8 @@ def paged_attention(
     sinks: Tensor | None = None,
     key_scales: Tensor | None = None,
     value_scales: Tensor | None = None,
+    *,
+    rounded: bool = False,
 ) -> Tensor:
     """Let each token attend to the tokens of its own sequence up to its own position.
 
@@ -69,6 +71,8 @@ def paged_attention(
         sinks: ``[num_heads]`` float32, a score of each head that only adds to the sum of the weights (GPT-OSS).
         key_scales, value_scales: ``[num_blocks, block_size, num_kv_heads]`` float32, factors of the whole numbers in
             caches of int8; None for other types.
+        rounded: whether queries and weights may be rounded to what is fastest to multiply with the cache. Nothing is
+            rounded here.
 
     Returns:
         ``[num_tokens, num_heads, head_dim]`` in the type of ``query``; the softmax is taken in float32.

@@ -55,6 +55,7 @@ class SelfAttention(nn.Module):
         self.o_proj = Linear(query_size, config.hidden_size, bias=output_bias, placement=placement)
         self.q_norm = self._head_norm(config, placement) if qk_norm else None
         self.k_norm = self._head_norm(config, placement) if qk_norm else None
+        self.rounds_attention = placement.rounds_attention
         self.sinks = placement.parameter(self.num_heads, dtype=torch.float32) if has_sinks else None
 
     def _head_norm(self, config: ModelConfig, placement: Placement) -> RMSNorm:
@@ -96,6 +97,7 @@ class SelfAttention(nn.Module):
             self.sinks,
             key_scales=kv_cache.key_scales,
             value_scales=kv_cache.value_scales,
+            rounded=self.rounds_attention,
         )
         output: Tensor = self.o_proj(attended.flatten(1))
         return output

@@ -26,6 +26,7 @@ class Placement:
         is_native: whether matrices are packed for the CPU's native kernels. Activations are float32 then.
         matrix_dtype: of matrices that are not quantised, if that is not ``dtype``.
         rounds_activations: whether native kernels round what they multiply with a bfloat16 matrix to bfloat16.
+        rounds_attention: whether native kernels may round queries and weights of attention, too.
     """
 
     dtype: torch.dtype
@@ -35,6 +36,7 @@ class Placement:
     is_native: bool = False
     matrix_dtype: torch.dtype | None = None
     rounds_activations: bool = False
+    rounds_attention: bool = False
 
     def parameter(self, *shape: int, dtype: torch.dtype | None = None) -> nn.Parameter:
         """Return a parameter whose memory is reserved but not yet written."""

@@ -17,16 +17,18 @@ void bind_paged_attention(Operations& operations) {
         [](uintptr_t query, int64_t query_stride, uintptr_t output, int64_t num_heads, uintptr_t keys, uintptr_t values,
            int kv_type, int64_t num_kv_heads, int64_t head_dim, int64_t block_size, uintptr_t block_tables,
            int64_t table_stride, uintptr_t query_starts, uintptr_t seq_lens, int64_t num_seqs, float scale,
-           int64_t window, uintptr_t key_scales, uintptr_t value_scales, float soft_cap, uintptr_t sinks) {
+           int64_t window, uintptr_t key_scales, uintptr_t value_scales, float soft_cap, uintptr_t sinks, bool rounded) {
             const KvCache cache{at<void>(keys), at<void>(values),      static_cast<KvType>(kv_type), num_kv_heads,
                                 head_dim,       at<float>(key_scales), at<float>(value_scales)};
             paged_attention({at<const float>(query), query_stride, at<float>(output), num_heads, cache, block_size,
                              at<const int32_t>(block_tables), table_stride, at<const int32_t>(query_starts),
-                             at<const int32_t>(seq_lens), num_seqs, scale, window, soft_cap, at<const float>(sinks)});
+                             at<const int32_t>(seq_lens), num_seqs, scale, window, soft_cap, at<const float>(sinks),
+                             rounded});
         },
         "query"_a, "query_stride"_a, "output"_a, "num_heads"_a, "keys"_a, "values"_a, "kv_type"_a, "num_kv_heads"_a,
         "head_dim"_a, "block_size"_a, "block_tables"_a, "table_stride"_a, "query_starts"_a, "seq_lens"_a, "num_seqs"_a,
-        "scale"_a, "window"_a, "key_scales"_a, "value_scales"_a, "soft_cap"_a, "sinks"_a);
+        "scale"_a, "window"_a, "key_scales"_a, "value_scales"_a, "soft_cap"_a, "sinks"_a,
+        "rounded"_a);
 }
 
 void bind_varlen_attention(Operations& operations) {

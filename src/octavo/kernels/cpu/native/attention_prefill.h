@@ -1,24 +1,20 @@
 // Attention of a sequence with several queries. Include in .isa.cc files only.
 //
+// Products (attention_fp32.h and others) says how numbers of the cache are multiplied.
+//
 // A lot of queries, all heads of one group, goes over the keys it sees in tiles, with the softmax carried along
 // (arXiv:2205.14135). Rows are (query, head of the group) pairs, and scores are kept with rows in the lanes: then keys and
 // values are used in the order in which they are stored, and the softmax needs no sums across lanes. What a row must not
 // see adds exact zeros.
 #pragma once
 
-#include <type_traits>
-
-#include "attention_order.h"
+#include "attention_units.h"
 
 namespace octavo::OCTAVO_ISA {
 
 // Rows of an item.
 constexpr int64_t kItemRows = 96;
-// A micro kernel has the sums of so many broadcast numbers times two vectors in registers.
-constexpr int kMicroRows = kWidth == 16 ? 12 : 6;
-constexpr int kMicroKeys = 6;
-constexpr int64_t kPanel = 2 * kWidth;
-static_assert(kItemRows % kMicroRows == 0 && kItemRows % kPanel == 0 && kTileTokens % kMicroKeys == 0);
+static_assert(kItemRows % kMicroRows == 0 && kItemRows % kPanel == 0);
 
 // Some queries of one sequence, for one key head.
 struct PrefillItem {
@@ -30,10 +26,12 @@ inline int64_t queries_of_item(const PagedAttentionArgs& args) {
 }
 
 // Scratch space of a thread.
+template <typename Products>
 struct PrefillArea {
-    float* query;         // panels of kPanel rows, each [head_dim][rows of the panel], the dimensions in the order of lanes
-    float* keys;          // [kTileTokens][head_dim]
-    float* values;        // panels of kPanel columns, each [kTileTokens][columns of the panel]
+    using Unit = typename Products::Unit;
+    Unit* query;          // panels of kPanel rows, each [units of a head][rows of the panel], the units in the order of lanes
+    Unit* keys;           // [kTileTokens][units of a head]
+    Unit* values;         // as in ValuePanels
     float* key_scales;    // [kTileTokens]
     float* value_scales;  // [kTileTokens]
     float* scores;        // [kTileTokens][rows]
@@ -52,10 +50,11 @@ struct PrefillArea {
     }
     PrefillArea(const PagedAttentionArgs& args, float* area) {
         const int64_t head_dim = round_up(args.cache.head_dim, kWidth), num_rows = rows(args);
-        query = area;
+        static_assert(sizeof(Unit) == sizeof(float));
+        query = reinterpret_cast<Unit*>(area);
         keys = query + num_rows * head_dim;
         values = keys + kTileTokens * head_dim;
-        scores = values + kTileTokens * head_dim;
+        scores = reinterpret_cast<float*>(values + kTileTokens * head_dim);
         output = scores + kTileTokens * num_rows;
         key_scales = output + num_rows * head_dim;
         value_scales = key_scales + kTileTokens;
@@ -66,95 +65,13 @@ struct PrefillArea {
     }
 };
 
-// sums[key][row]: the products of the dimensions of kLanes lanes from kFirst on, added as sum_each does. `query` is moved on
-// to the next lane's dimensions.
-template <int kFirst, int kLanes, int kVectors, typename Dim>
-__attribute__((always_inline)) inline void score_lanes(const float* keys, Dim head_dim, const float*& query,
-                                                       F32 (&sums)[kMicroKeys][kVectors]) {
-    if constexpr (kLanes == 1) {
-#pragma GCC unroll 12
-        for (int k = 0; k < kMicroKeys; ++k)
-#pragma GCC unroll 2
-            for (int v = 0; v < kVectors; ++v) sums[k][v] = zero();
-        for (int64_t dim = kFirst; dim < head_dim; dim += kWidth) {
-            F32 part[kVectors];
-#pragma GCC unroll 2
-            for (int v = 0; v < kVectors; ++v) part[v] = load(query + v * kWidth);
-            query += kVectors * kWidth;
-#pragma GCC unroll 12
-            for (int k = 0; k < kMicroKeys; ++k) {
-                const F32 key = broadcast(keys[k * head_dim + dim]);
-#pragma GCC unroll 2
-                for (int v = 0; v < kVectors; ++v) sums[k][v] = fma(part[v], key, sums[k][v]);
-            }
-        }
-    } else {
-        F32 others[kMicroKeys][kVectors];
-        score_lanes<kFirst, kLanes / 2, kVectors>(keys, head_dim, query, sums);
-        score_lanes<kFirst + kLanes / 2, kLanes / 2, kVectors>(keys, head_dim, query, others);
-#pragma GCC unroll 12
-        for (int k = 0; k < kMicroKeys; ++k)
-#pragma GCC unroll 2
-            for (int v = 0; v < kVectors; ++v) sums[k][v] = sums[k][v] + others[k][v];
-    }
-}
-
-// scores[key][row] = keys[key] . query[row], for kMicroKeys keys and kVectors vectors of rows.
-template <int kVectors, typename Dim>
-void score_keys(const float* keys, const float* query, Dim head_dim, float* scores, int64_t stride) {
-    F32 sums[kMicroKeys][kVectors];
-    score_lanes<0, kWidth, kVectors>(keys, head_dim, query, sums);
-#pragma GCC unroll 12
-    for (int k = 0; k < kMicroKeys; ++k)
-#pragma GCC unroll 2
-        for (int v = 0; v < kVectors; ++v) store(scores + k * stride + v * kWidth, sums[k][v]);
-}
-
-// With the offset of each key known to the compiler for the usual sizes, a micro kernel needs few registers for addresses.
-template <int kVectors>
-void score_block(const float* keys, const float* query, int64_t head_dim, float* scores, int64_t stride) {
-    if (head_dim == 64)
-        score_keys<kVectors>(keys, query, std::integral_constant<int64_t, 64>(), scores, stride);
-    else if (head_dim == 128)
-        score_keys<kVectors>(keys, query, std::integral_constant<int64_t, 128>(), scores, stride);
-    else
-        score_keys<kVectors>(keys, query, head_dim, scores, stride);
-}
-
-// Merge the sum of weights[key][row] * values[key] over num_keys into output[row], for kRows rows and kVectors vectors of columns.
-template <int kRows, int kVectors>
-void add_block(const float* weights, int64_t stride, int64_t num_keys, const float* values, const float* factor_before,
-               const float* factor_of_tile, float* output, int64_t output_stride) {
-    F32 sums[kRows][kVectors];
-#pragma GCC unroll 12
-    for (int r = 0; r < kRows; ++r)
-#pragma GCC unroll 2
-        for (int v = 0; v < kVectors; ++v) sums[r][v] = zero();
-    for (int64_t key = 0; key < num_keys; ++key) {
-        F32 value[kVectors];
-#pragma GCC unroll 2
-        for (int v = 0; v < kVectors; ++v) value[v] = load(values + v * kWidth);
-        values += kVectors * kWidth;
-#pragma GCC unroll 12
-        for (int r = 0; r < kRows; ++r) {
-            const F32 weight = broadcast(weights[r]);
-#pragma GCC unroll 2
-            for (int v = 0; v < kVectors; ++v) sums[r][v] = fma(weight, value[v], sums[r][v]);
-        }
-        weights += stride;
-    }
-#pragma GCC unroll 12
-    for (int r = 0; r < kRows; ++r)
-#pragma GCC unroll 2
-        for (int v = 0; v < kVectors; ++v) {
-            float* to = output + r * output_stride + v * kWidth;
-            store(to, merged(broadcast(factor_before[r]), load(to), broadcast(factor_of_tile[r]), sums[r][v]));
-        }
-}
-
 // Some queries on their way over the keys. Keys are counted from the first of their tile where they are called `key`.
-template <typename Kv>
+template <typename Products>
 class Prefill {
+    using Item = typename Products::Item;
+    using Unit = typename Products::Unit;
+    static constexpr int kNumbers = Products::kNumbers;
+
   public:
     Prefill(const PagedAttentionArgs& args, const PrefillItem& item, float* area)
         : args_(args),
@@ -163,10 +80,11 @@ class Prefill {
           item_(item),
           head_dim_(args.cache.head_dim),
           padded_dim_(round_up(head_dim_, kWidth)),
+          num_units_(head_dim_ / kNumbers),
           group_(args.num_heads / args.cache.num_kv_heads),
           num_rows_(item.num_queries * group_),
           padded_rows_(round_up(num_rows_, kWidth)),
-          stride_(PrefillArea::rows(args)),
+          stride_(PrefillArea<Products>::rows(args)),
           first_position_(sequence_.position_of_query(item.first_query)) {}
 
     void run() {
@@ -181,16 +99,12 @@ class Prefill {
             if (is_finite_)
                 for (int64_t row = 0; row < num_rows_; row += kMicroRows) add_rows<kMicroRows>(row);
             else
-                for (int64_t row = 0; row < num_rows_; ++row) add_rows<1>(row);
+                for (int64_t row = 0; row < num_rows_; ++row) add_row_alone(row);
         }
         write_output();
     }
 
   private:
-    struct KeyRange {
-        int64_t begin, end;
-    };
-
     // The keys of the tile that any of the rows [row, end) sees.
     KeyRange keys_seen(int64_t row, int64_t end) const {
         if (row >= num_rows_) return {low_, low_};
@@ -205,15 +119,18 @@ class Prefill {
     void pack_query() {
         const float* query = args_.query + (sequence_.first_token + item_.first_query) * args_.query_stride +
                              item_.kv_head * group_ * head_dim_;
+        Unit* packed = area_.values;  // one row, before it is turned
         for (int64_t panel = 0; panel < padded_rows_; panel += kPanel) {
             const int64_t width = rows_of_panel(panel);
             for (int64_t r = 0; r < width; ++r) {
                 const int64_t row = panel + r;
-                const float* from = query + row / group_ * args_.query_stride + row % group_ * head_dim_;
-                float* to = area_.query + panel * head_dim_ + r;
+                if (row < num_rows_)
+                    Products::pack_query(query + row / group_ * args_.query_stride + row % group_ * head_dim_, args_.scale,
+                                         head_dim_, packed);
+                Unit* to = area_.query + panel * num_units_ + r;
                 for (int64_t lane = 0; lane < kWidth; ++lane)
-                    for (int64_t dim = lane; dim < head_dim_; dim += kWidth, to += width)
-                        *to = row < num_rows_ ? from[dim] * args_.scale : 0;
+                    for (int64_t unit = lane; unit < num_units_; unit += kWidth, to += width)
+                        *to = row < num_rows_ ? packed[unit] : Unit{};
             }
         }
         for (int64_t i = 0; i < round_up(num_rows_, kMicroRows) * padded_dim_; i += kWidth)
@@ -224,40 +141,39 @@ class Prefill {
         }
     }
 
-    // Copy the keys and values [low, high) of the tile, widened; keys up to the end of a micro kernel's are zero.
+    ValuePanels<Unit> values() const { return {area_.values, padded_dim_, kTileTokens / kNumbers}; }
+
+    // Bring the keys and values [low, high) of the tile into the form in which they are multiplied; keys up to the end of a
+    // micro kernel's are zero, and so are values in a unit with one that is not of the range.
     void load_tile() {
-        int64_t slots[kTileTokens];
-        find_slots(args_, sequence_, first_ + low_, first_ + high_, slots + low_);
-        const auto* keys = static_cast<const typename Kv::Item*>(args_.cache.keys) + item_.kv_head * head_dim_;
-        const auto* values = static_cast<const typename Kv::Item*>(args_.cache.values) + item_.kv_head * head_dim_;
-        const int64_t whole = head_dim_ / kWidth * kWidth, slot_stride = args_.cache.slot_stride();
-        const int rest = static_cast<int>(head_dim_ - whole);
-        for (int64_t key = low_; key < high_; ++key) {
-            const auto* from = keys + slots[key] * slot_stride;
-            float* to = area_.keys + key * head_dim_;
-            for (int64_t dim = 0; dim < whole; dim += kWidth) store(to + dim, Kv::load(from + dim));
-            if (rest > 0) store_first(to + whole, Kv::load_first(from + whole, rest), rest);
-        }
-        for (int64_t i = low_ / kMicroKeys * kMicroKeys * head_dim_; i < low_ * head_dim_; ++i) area_.keys[i] = 0;
-        for (int64_t i = high_ * head_dim_; i < round_up(high_, kMicroKeys) * head_dim_; ++i) area_.keys[i] = 0;
-        F32 poison = zero();  // NaN once something was no finite number
-        for (int64_t key = low_; key < high_; ++key) {
-            const auto* from = values + slots[key] * slot_stride;
-            for (int64_t dim = 0; dim < padded_dim_; dim += kWidth) {
-                const F32 value = dim < whole ? Kv::load(from + dim) : Kv::load_first(from + dim, rest);
-                const int64_t panel = dim / kPanel * kPanel, width = smaller(kPanel, padded_dim_ - panel);
-                store(area_.values + panel * kTileTokens + key * width + dim - panel, value);
-                poison = fma(value, zero(), poison);
-            }
-        }
-        if constexpr (Kv::kScaled)
+        find_slots(args_, sequence_, first_ + low_, first_ + high_, slots_ + low_);
+        const int64_t slot_stride = args_.cache.slot_stride();
+        const auto* keys = static_cast<const Item*>(args_.cache.keys) + item_.kv_head * head_dim_;
+        for (int64_t key = low_; key < high_; ++key)
+            Products::load_key(keys + slots_[key] * slot_stride, head_dim_, area_.keys + key * num_units_);
+        for (int64_t i = low_ / kMicroKeys * kMicroKeys * num_units_; i < low_ * num_units_; ++i) area_.keys[i] = Unit{};
+        for (int64_t i = high_ * num_units_; i < round_up(high_, kMicroKeys) * num_units_; ++i) area_.keys[i] = Unit{};
+        is_finite_ = true;
+        for (int64_t unit = low_ / kNumbers; unit * kNumbers < high_; ++unit) is_finite_ &= load_values(unit, {low_, high_});
+        if constexpr (Products::kScaled)
             for (int64_t key = low_; key < high_; ++key) {
-                const int64_t at = slots[key] * args_.cache.num_kv_heads + item_.kv_head;
+                const int64_t at = slots_[key] * args_.cache.num_kv_heads + item_.kv_head;
                 area_.key_scales[key] = args_.cache.key_scales[at];
                 area_.value_scales[key] = args_.cache.value_scales[at];
-                poison = fma(broadcast(area_.value_scales[key]), zero(), poison);
+                is_finite_ &= area_.value_scales[key] * 0 == 0;
             }
-        is_finite_ = sum(poison) == 0;
+    }
+
+    // The values of a unit's tokens that are in `range`, zero for others; whether all are finite.
+    bool load_values(int64_t unit, KeyRange range) {
+        const auto* values_of_head = static_cast<const Item*>(args_.cache.values) + item_.kv_head * head_dim_;
+        const Item* rows[kNumbers];
+        for (int i = 0; i < kNumbers; ++i) {
+            const int64_t key = unit * kNumbers + i;
+            const bool is_there = key >= range.begin && key < range.end;
+            rows[i] = is_there ? values_of_head + slots_[key] * args_.cache.slot_stride() : Products::zeros();
+        }
+        return Products::load_values(rows, head_dim_, values(), unit);
     }
 
     // Scores of a panel's rows and, in their place, the weights exp(score - max); zero for keys that a row does not see.
@@ -268,26 +184,24 @@ class Prefill {
         const KeyRange taken{seen.begin / kWidth * kWidth, round_up(seen.end, kWidth)};
         float* scores = area_.scores + row;
         for (int64_t key = seen.begin / kMicroKeys * kMicroKeys; key < seen.end; key += kMicroKeys)
-            (width == kPanel ? score_block<2> : score_block<1>)(area_.keys + key * head_dim_,
-                                                                area_.query + row * head_dim_, head_dim_,
-                                                                scores + key * stride_, stride_);
+            (width == kPanel ? score_block<Products, 2> : score_block<Products, 1>)(
+                area_.keys + key * num_units_, area_.query + row * num_units_, num_units_, scores + key * stride_, stride_);
         adjust_scores(row, width, seen);
         hide_unseen(row, width, seen, taken);
         for (int64_t lane = 0; lane < width; lane += kWidth) {
             softmax(scores + lane, row + lane, taken);
-            for (int64_t key = low_; key < taken.begin; ++key) store(scores + key * stride_ + lane, zero());
-            for (int64_t key = taken.end; key < high_; ++key) store(scores + key * stride_ + lane, zero());
+            Products::pack_row_weights(scores + lane, stride_, taken, low_, high_);
         }
     }
 
     // Multiply with the scales of the keys, and cap.
     void adjust_scores(int64_t row, int64_t width, KeyRange seen) {
-        if (!Kv::kScaled && args_.soft_cap == 0) return;
+        if (!Products::kScaled && args_.soft_cap == 0) return;
         for (int64_t key = seen.begin; key < seen.end; ++key)
             for (int64_t lane = 0; lane < width; lane += kWidth) {
                 float* at = area_.scores + key * stride_ + row + lane;
                 F32 score = load(at);
-                if constexpr (Kv::kScaled) score = score * broadcast(area_.key_scales[key]);
+                if constexpr (Products::kScaled) score = score * broadcast(area_.key_scales[key]);
                 if (args_.soft_cap != 0) score = soft_cap(score, broadcast(args_.soft_cap));
                 store(at, score);
             }
@@ -319,7 +233,7 @@ class Prefill {
             for (int i = 0; i < kWidth; ++i) {
                 float* at = scores + (key + i) * stride_;
                 const F32 weight = exp(load(at) - largest);
-                store(at, Kv::kScaled ? weight * broadcast(area_.value_scales[key + i]) : weight);
+                store(at, Products::kScaled ? weight * broadcast(area_.value_scales[key + i]) : weight);
                 totals[i] = totals[i] + weight;
             }
         const Merge merge(load(area_.max_score + row), largest);
@@ -334,13 +248,24 @@ class Prefill {
     void add_rows(int64_t row) {
         const KeyRange seen = keys_seen(row, row + kRows);
         if (seen.begin >= seen.end) return;
-        for (int64_t dim = 0; dim < padded_dim_; dim += kPanel) {
-            const int64_t width = smaller(kPanel, padded_dim_ - dim);
-            (width == kPanel ? add_block<kRows, 2> : add_block<kRows, 1>)(
-                area_.scores + seen.begin * stride_ + row, stride_, seen.end - seen.begin,
-                area_.values + dim * kTileTokens + seen.begin * width, area_.factor_before + row,
-                area_.factor_of_tile + row, area_.output + row * padded_dim_ + dim, padded_dim_);
-        }
+        const int64_t first = seen.begin / kNumbers, num_units = divide_up(seen.end, kNumbers) - first;
+        const auto* weights = reinterpret_cast<const Unit*>(area_.scores) + first * stride_ + row;
+        for (int64_t dim = 0; dim < padded_dim_; dim += kPanel)
+            (values().width_at(dim) == kPanel ? add_block<Products, kRows, 2> : add_block<Products, kRows, 1>)(
+                weights, stride_, num_units, values().at(first, dim), area_.factor_before + row, area_.factor_of_tile + row,
+                area_.output + row * padded_dim_ + dim, padded_dim_);
+    }
+
+    // A row of a tile in which something is not finite. Zero times that would be no number, so what the row does not see is
+    // taken out of the units that it sees a part of.
+    void add_row_alone(int64_t row) {
+        const KeyRange seen = keys_seen(row, row + 1), all{low_, high_};
+        if (seen.begin >= seen.end) return;
+        load_values(seen.begin / kNumbers, seen);
+        load_values((seen.end - 1) / kNumbers, seen);
+        add_rows<1>(row);
+        load_values(seen.begin / kNumbers, all);
+        load_values((seen.end - 1) / kNumbers, all);
     }
 
     void write_output() {
@@ -351,12 +276,13 @@ class Prefill {
     }
 
     const PagedAttentionArgs& args_;
-    const PrefillArea area_;
+    const PrefillArea<Products> area_;
     const Sequence sequence_;
     const PrefillItem& item_;
-    const int64_t head_dim_, padded_dim_, group_, num_rows_, padded_rows_, stride_, first_position_;
+    const int64_t head_dim_, padded_dim_, num_units_, group_, num_rows_, padded_rows_, stride_, first_position_;
     // The tile of keys that is being computed: its first position, and which of its keys any of the rows sees.
     int64_t first_ = 0, low_ = 0, high_ = 0;
+    int64_t slots_[kTileTokens];
     bool is_finite_ = true;  // all values of the tile
 };
 

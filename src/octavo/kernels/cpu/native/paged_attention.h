@@ -25,6 +25,8 @@ struct PagedAttentionArgs {
     int64_t window;      // 0: all
     float soft_cap;      // 0: none
     const float* sinks;  // [num_heads], or null
+    // Whether queries and weights may be rounded to what is fastest to multiply with this cache; else they stay fp32.
+    bool rounded = false;
 };
 
 void paged_attention(const PagedAttentionArgs& args);

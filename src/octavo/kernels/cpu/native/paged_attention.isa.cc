@@ -1,129 +1,14 @@
-// paged_attention.h for one instruction set: the division into work that threads take.
+// paged_attention.h for one instruction set, with fp32 products.
 
 #include "paged_attention.h"
 
-#include "aligned_buffer.h"
-#include "attention_decode.h"
-#include "attention_prefill.h"
-#include "kernel.h"
+#include "attention_fp32.h"
+#include "attention_plan.h"
 
 namespace octavo::OCTAVO_ISA {
 
-namespace {
-
-constexpr int64_t kItemsPerThread = 2;
-// Numbers of keys that make it worth while to share a few tokens' heads among threads.
-constexpr int64_t kLeastItemNumbers = 16 * 1024;
-
-// Everything a call needs beside its arguments, laid out in one piece of scratch space.
-struct Plan {
-    int64_t num_prefill_items = 0, num_decode_items = 0;
-    // Key heads of a decode item. It decides who computes a head, not how.
-    int64_t heads_per_item;
-    int64_t num_partials = 0, num_counters = 0;
-    PrefillItem* prefill_items;
-    DecodeItem* decode_items;
-    int32_t* counters;
-    float* partials;
-    float* thread_areas;
-    int64_t area_floats;
-
-    Plan(const PagedAttentionArgs& args, int64_t num_threads) : heads_per_item(args.cache.num_kv_heads) {
-        int64_t total_tiles = 0, total_ranges = 0, total_numbers = 0;
-        for (int64_t i = 0; i < args.num_seqs; ++i) {
-            const Sequence sequence(args, i);
-            if (sequence.num_queries != 1) {
-                const int64_t most = queries_of_item(args);
-                num_prefill_items += (sequence.num_queries + most - 1) / most * args.cache.num_kv_heads;
-            } else {
-                const int64_t tiles = num_tiles(args, sequence);
-                total_tiles += tiles;
-                total_numbers += smaller(sequence.length, tiles * kTileTokens) * args.cache.slot_stride();
-                ++total_ranges;
-                if (tiles > 1) num_partials += tiles * args.num_heads;
-            }
-        }
-        const int64_t wanted = num_threads == 1 ? 1 : num_threads * kItemsPerThread;
-        while (heads_per_item > 1 && total_tiles * ranges(args) < wanted &&
-               total_numbers >= 2 * ranges(args) * total_tiles * kLeastItemNumbers)
-            heads_per_item = (heads_per_item + 1) / 2;
-        num_decode_items = total_tiles * ranges(args);
-        num_counters = total_ranges * ranges(args);
-        area_floats = larger(num_prefill_items ? PrefillArea::floats(args) : 0,
-                             num_decode_items ? decode_floats(args) : 0);
-        area_floats = round_up(area_floats, kCacheLine / sizeof(float));
-        lay_out(args, num_threads);
-        list_items(args);
-    }
-
-    int64_t ranges(const PagedAttentionArgs& args) const {
-        return (args.cache.num_kv_heads + heads_per_item - 1) / heads_per_item;
-    }
-
-    void lay_out(const PagedAttentionArgs& args, int64_t num_threads) {
-        const int64_t sizes[] = {num_threads * area_floats * static_cast<int64_t>(sizeof(float)),
-                                 num_partials * partial_floats(args) * static_cast<int64_t>(sizeof(float)),
-                                 num_prefill_items * static_cast<int64_t>(sizeof(PrefillItem)),
-                                 num_decode_items * static_cast<int64_t>(sizeof(DecodeItem)),
-                                 num_counters * static_cast<int64_t>(sizeof(int32_t))};
-        int64_t total = 0;
-        for (const int64_t size : sizes) total += round_up(size, kCacheLine);
-        char* next = static_cast<char*>(scratch(total));
-        char* areas[5];
-        for (int i = 0; i < 5; ++i) {
-            areas[i] = next;
-            next += round_up(sizes[i], kCacheLine);
-        }
-        thread_areas = reinterpret_cast<float*>(areas[0]);
-        partials = reinterpret_cast<float*>(areas[1]);
-        prefill_items = reinterpret_cast<PrefillItem*>(areas[2]);
-        decode_items = reinterpret_cast<DecodeItem*>(areas[3]);
-        counters = reinterpret_cast<int32_t*>(areas[4]);
-    }
-
-    // The last queries of a prompt first: they see the most keys, and long work is best started early.
-    void list_items(const PagedAttentionArgs& args) {
-        PrefillItem* prefill = prefill_items;
-        DecodeItem* decode = decode_items;
-        float* next_partials = partials;
-        int32_t* counter = counters;
-        const int64_t num_kv_heads = args.cache.num_kv_heads, most = queries_of_item(args);
-        for (int64_t i = 0; i < args.num_seqs; ++i) {
-            const Sequence sequence(args, i);
-            if (sequence.num_queries != 1) {
-                for (int64_t query = round_up(sequence.num_queries, most) - most; query >= 0; query -= most)
-                    for (int64_t head = 0; head < num_kv_heads; ++head)
-                        *prefill++ = {i, query, smaller(most, sequence.num_queries - query), head};
-                continue;
-            }
-            const int64_t tiles = num_tiles(args, sequence);
-            for (int64_t head = 0; head < num_kv_heads; head += heads_per_item, ++counter) {
-                *counter = 0;
-                for (int64_t tile = 0; tile < tiles; ++tile)
-                    *decode++ = {i, tile, head, smaller(num_kv_heads, head + heads_per_item),
-                                 tiles > 1 ? next_partials : nullptr, counter};
-            }
-            if (tiles > 1) next_partials += tiles * args.num_heads * partial_floats(args);
-        }
-    }
-};
-
-}  // namespace
-
-void paged_attention(const PagedAttentionArgs& args) {
-    if (args.num_seqs == 0 || args.num_heads == 0) return;
-    ThreadPool& threads = pool();
-    const Plan plan(args, threads.num_threads());
-    with_kv_type(args.cache.type, [&](auto kv) {
-        using Kv = decltype(kv);
-        threads.parallel_for(plan.num_prefill_items + plan.num_decode_items, [&](int64_t task, int thread) {
-            float* area = plan.thread_areas + thread * plan.area_floats;
-            if (task < plan.num_prefill_items)
-                Prefill<Kv>(args, plan.prefill_items[task], area).run();
-            else
-                decode<Kv>(args, plan.decode_items[task - plan.num_prefill_items], area);
-        });
-    });
+void paged_attention_fp32(const PagedAttentionArgs& args) {
+    with_kv_type(args.cache.type, [&](auto kv) { attend<Fp32Products<decltype(kv)>>(args); });
 }
 
 }  // namespace octavo::OCTAVO_ISA

@@ -35,12 +35,8 @@ class ThreadPool {
     void parallel_for(int64_t num_tasks, Body&& body) {
         if (num_tasks <= 0) return;
         auto take_tasks = [this, num_tasks, &body](int thread) {
-            for (int64_t task; (task = next_task_.fetch_add(1, std::memory_order_relaxed)) < num_tasks;) {
-                if constexpr (std::is_invocable_v<Body, int64_t, int>)
-                    body(task, thread);
-                else
-                    body(task);
-            }
+            for (int64_t task; (task = next_task_.fetch_add(1, std::memory_order_relaxed)) < num_tasks;)
+                call(body, task, thread);
         };
         run_region([](void* context, int thread) { (*static_cast<decltype(take_tasks)*>(context))(thread); },
                    &take_tasks, num_tasks == 1);
@@ -52,9 +48,10 @@ class ThreadPool {
     void parallel_for_streams(int64_t num_tasks, Body&& body) {
         if (num_tasks <= 0) return;
         auto take_tasks = [this, &body](int thread) {
-            for (int64_t task; (task = parts_[thread].take_first()) >= 0;) body(task);
+            for (int64_t task; (task = parts_[thread].take_first()) >= 0;) call(body, task, thread);
             for (int i = 1; i < num_threads_; ++i)
-                for (int64_t task; (task = parts_[(thread + i) % num_threads_].take_last()) >= 0;) body(task);
+                for (int64_t task; (task = parts_[(thread + i) % num_threads_].take_last()) >= 0;)
+                    call(body, task, thread);
         };
         run_region([](void* context, int thread) { (*static_cast<decltype(take_tasks)*>(context))(thread); },
                    &take_tasks, num_tasks == 1, num_tasks);
@@ -62,6 +59,14 @@ class ThreadPool {
 
   private:
     using Call = void (*)(void* context, int thread);
+
+    template <typename Body>
+    static void call(Body& body, int64_t task, int thread) {
+        if constexpr (std::is_invocable_v<Body, int64_t, int>)
+            body(task, thread);
+        else
+            body(task);
+    }
 
     // The tasks of one thread that are left: the first in the high half of the word, the end in the low one.
     struct alignas(64) Part {
