@@ -62,6 +62,23 @@ def test_the_process_that_speaks_http_never_imports_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 
+def test_a_server_that_generates_holds_no_libraries_for_vectors_and_no_websockets() -> None:
+    code = (
+        "import sys, octavo.api.app, octavo.api.lifecycle\n"
+        "octavo.api.lifecycle._http_server(lambda scope, receive, send: None).config.load()\n"
+        "print([name for name in ('numpy', 'websockets', 'wsproto') if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_the_engine_process_reads_no_text_until_there_is_a_grammar() -> None:
+    code = (
+        "import sys, octavo.engine.process, octavo.engine.any_core\n"
+        "print([name for name in ('tokenizers', 'jinja2') if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
 def test_tokens_do_not_wait_for_acknowledgements() -> None:
     with bind("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
         connection, _ = listener.accept()

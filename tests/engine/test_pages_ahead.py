@@ -79,6 +79,36 @@ def test_weights_take_the_pages_and_the_others_are_given_back() -> None:
     assert freed - before == pytest.approx(0, abs=40)  # unpacking leaves memory of its own behind
 
 
+_LEND_TO_MANY = """
+import torch
+from octavo.engine.pages_ahead import PagesAhead
+from octavo.kernels import cpu
+
+def resident_mib():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 >> 20
+
+weights = [torch.randn(1280, 1024) for _ in range(12)]  # of 5 MiB each: six would fill a region of 32 but for 2 MiB
+cpu.load_native()
+before = resident_mib()
+pages = PagesAhead(100 << 20)
+pages._thread.join()
+with pages.lent():
+    packed = [cpu.pack(weight) for weight in weights]
+lent = resident_mib()
+assert all(torch.equal(one.unpack(), weight) for one, weight in zip(packed, weights))
+del packed[1:]  # the memory is given back as a whole
+assert torch.equal(packed[0].unpack(), weights[0])
+print(before, lent)
+"""
+
+
+@pytest.mark.skipif(not has_native(), reason="no native kernels")
+def test_small_weights_take_the_pages_without_gaps() -> None:
+    run = subprocess.run([sys.executable, "-c", _LEND_TO_MANY], check=True, capture_output=True, text=True)
+    before, lent = map(int, run.stdout.split())
+    assert lent - before == pytest.approx(60, abs=3)
+
+
 @pytest.mark.parametrize(
     ("dtype", "quantization"), [("auto", None), ("float32", None), ("auto", "int8"), ("auto", "int4")]
 )

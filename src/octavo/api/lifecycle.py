@@ -16,7 +16,7 @@ from octavo.api.readiness import Readiness
 from octavo.config import ServerConfig
 from octavo.config.lora_modules import parse_lora_modules
 from octavo.engine.async_llm import AsyncLLM
-from octavo.engine.start_up import uncollected
+from octavo.engine.start_up import give_back_freed_memory, uncollected
 from octavo.errors import ConfigError
 from octavo.observe.logging import set_up_logging
 from octavo.observe.metrics import EngineMetrics
@@ -170,6 +170,7 @@ class _Server:
             await _wait_for_any(starting, stopping, serving)
             if starting.done():
                 starting.result()
+                give_back_freed_memory()  # what reading the tokenizer took
                 self._announce()
             await _wait_for_any(stopping, serving)
             exit_code = await self._drain()
@@ -231,6 +232,7 @@ def _http_server(app: FastAPI) -> uvicorn.Server:
         uvicorn.Config(
             app,
             lifespan="off",
+            ws="none",
             log_config=None,
             access_log=False,
             server_header=False,

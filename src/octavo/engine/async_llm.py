@@ -25,17 +25,16 @@ from octavo.engine.messages import (
     StepOutput,
     UnloadAdapter,
 )
-from octavo.engine.model_files import read_model_files
+from octavo.engine.model_files import ModelFiles, read_model_files
 from octavo.engine.output_mailbox import OutputMailbox
 from octavo.engine.output_processor import OutputProcessor
-from octavo.engine.pooling.async_pooler import AsyncPooler
-from octavo.engine.pooling.request_builder import PoolingRequestBuilder
 from octavo.engine.request_builder import BuiltRequest, Prompt, RequestBuilder
 from octavo.engine.structured.checker import GrammarChecker
 from octavo.errors import ConfigError, EngineDeadError, QueueFullError, RequestError, UnknownModelError
 
 if TYPE_CHECKING:
     from octavo.engine.outputs import RequestOutput
+    from octavo.engine.pooling.async_pooler import AsyncPooler
     from octavo.engine.pooling.outputs import PoolingRequestOutput
     from octavo.engine.pooling.params import PoolingParams
     from octavo.engine.pooling.request_builder import PoolingPrompt
@@ -101,17 +100,21 @@ class AsyncLLM:
         )
         self._processor = OutputProcessor(files.tokenizer, metrics=metrics)
         self._grammars = GrammarChecker()
-        self.pooler: AsyncPooler | None = None
-        if files.kind.pooling is not None:
-            self.pooler = AsyncPooler(
-                PoolingRequestBuilder(files.tokenizer, files.kind, max_model_len=files.max_model_len),
-                admit=self._admit,
-                send=self._client.send,
-                send_aborts=self._abort_in_engine,
-                metrics=metrics,
-            )
+        self.pooler = None if files.kind.pooling is None else self._make_pooler(files)
         self._mailboxes: dict[str, OutputMailbox] = {}
         self._is_idle = asyncio.Event()
+
+    def _make_pooler(self, files: ModelFiles) -> AsyncPooler:
+        from octavo.engine.pooling.async_pooler import AsyncPooler  # with numpy, which generating needs nowhere else
+        from octavo.engine.pooling.request_builder import PoolingRequestBuilder
+
+        return AsyncPooler(
+            PoolingRequestBuilder(files.tokenizer, files.kind, max_model_len=files.max_model_len),
+            admit=self._admit,
+            send=self._client.send,
+            send_aborts=self._abort_in_engine,
+            metrics=self._metrics,
+        )
 
     @property
     def state(self) -> EngineState:

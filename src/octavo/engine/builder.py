@@ -16,7 +16,6 @@ from octavo.engine.core import EngineCore
 from octavo.engine.kv_cache import KVCacheManager
 from octavo.engine.lora.adapters import Adapters
 from octavo.engine.messages import EngineReady
-from octavo.engine.model_files import read_tokenizer
 from octavo.engine.profiling import run_largest_steps
 from octavo.engine.runner import Runner
 from octavo.engine.scheduler import Scheduler
@@ -32,6 +31,8 @@ from octavo.plan.memory import kv_bytes_per_token
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from llguidance import LLTokenizer
 
     from octavo.config import EngineConfig
     from octavo.engine.lora.request import LoRARequest
@@ -145,8 +146,16 @@ def build_engine(
         batch_invariant=batch_invariant,
         failed_adapters=failed,
     )
-    grammars = GrammarCompiler(lambda: grammar_vocabulary(read_tokenizer(config, directory), model_config.vocab_size))
+    grammars = GrammarCompiler(lambda: _read_vocabulary(config, directory, model_config.vocab_size))
     return BuiltEngine(EngineCore(scheduler, runner, model_config, grammars, loaded), ready)
+
+
+def _read_vocabulary(config: EngineConfig, directory: Path, vocab_size: int) -> LLTokenizer:
+    from octavo.engine.model_files import (
+        read_tokenizer,
+    )  # and libraries for text, which an engine needs for nothing else
+
+    return grammar_vocabulary(read_tokenizer(config, directory), vocab_size)
 
 
 def _load_adapters(

@@ -12,6 +12,14 @@ from contextlib import asynccontextmanager, suppress
 # Threads that spin at the end of a parallel loop take the core from the thread that they wait for as soon as anything
 # else runs on the machine, and this process always does. What the user has set wins.
 _PASSIVE_WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
+# Each step asks for the same large tensors. What glibc cuts off to align one would go to a cache, and the memory of the
+# freed tensor would be too small for the next of its size; without that cache a prefill takes two thirds of the memory.
+# Large tensors stay in the heap (up to 32 MiB, the most that glibc allows), and so does what was freed at its top: to
+# have pages made anew takes longer than some kernels.
+_STEADY_HEAP = {
+    "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0:glibc.malloc.mmap_threshold=33554432"
+    ":glibc.malloc.trim_threshold=268435456"
+}
 
 
 async def start_engine_process() -> Process:
@@ -23,7 +31,7 @@ async def start_engine_process() -> Process:
         "octavo.engine.process",
         stdin=PIPE,
         start_new_session=True,
-        env=_PASSIVE_WAITING | os.environ,
+        env=_PASSIVE_WAITING | _STEADY_HEAP | os.environ,
     )
 
 

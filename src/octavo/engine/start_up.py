@@ -11,12 +11,21 @@ from contextlib import contextmanager
 @contextmanager
 def uncollected() -> Iterator[None]:
     """Import modules and make objects that stay: the collector looks for garbage among them neither now nor later."""
+    with collector_off():
+        try:
+            yield
+        finally:
+            gc.freeze()
+
+
+@contextmanager
+def collector_off() -> Iterator[None]:
+    """Look for no garbage meanwhile."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
         if was_enabled:
             gc.enable()
 

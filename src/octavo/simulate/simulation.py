@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import enum
-import gc
 import heapq
 import itertools
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from octavo.bench.records import RequestRecord
 from octavo.bench.traces import TraceRequest
+from octavo.engine.start_up import collector_off
 from octavo.errors import ConfigError
 from octavo.simulate.balancing import make_balancer
 from octavo.simulate.replica import Replica, ReplicaSettings, make_replicas
@@ -68,7 +67,7 @@ def simulate(requests: Sequence[TraceRequest], settings: SimulationSettings) -> 
         ConfigError: there is no request, one does not fit into a replica, or there is no such policy.
     """
     check_workload(requests, settings.replica.max_num_tokens)
-    with _no_garbage_collection():
+    with collector_off():  # millions of times and token ids stay alive, and none of them is ever part of a cycle
         return _Simulation(requests, settings).run()
 
 
@@ -148,15 +147,3 @@ class _Simulation:
         if record is None:
             raise AssertionError(f"request {index} was never sent")
         return record
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Millions of times and token ids stay alive, and none of them is ever part of a cycle."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

@@ -7,7 +7,6 @@ import time
 from typing import Annotated, Literal
 
 import msgspec
-import numpy as np
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
@@ -111,4 +110,4 @@ def _encoded(output: PoolingOutput, encoding_format: Literal["float", "base64"])
     if encoding_format == "float":
         numbers: list[float] = output.data.tolist()
         return numbers
-    return base64.b64encode(output.data.astype(np.dtype("<f4")).tobytes()).decode()
+    return base64.b64encode(output.data.astype("<f4").tobytes()).decode()

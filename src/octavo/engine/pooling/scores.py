@@ -5,10 +5,9 @@ The same for the offline API and the server, so it knows neither.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from octavo.engine.pooling.outputs import PoolingRequestOutput, ScoringOutput, ScoringRequestOutput
 from octavo.engine.pooling.request_builder import PoolingPrompt
@@ -63,8 +62,8 @@ def _cosines(
     scores = []
     for index, output in enumerate(second):
         other = first[index if len(first) > 1 else 0]
-        a, b = (item.outputs.data.astype(np.float64) for item in (other, output))
-        length = float(np.linalg.norm(a) * np.linalg.norm(b))
+        a, b = (item.outputs.data.astype("float64") for item in (other, output))
+        length = math.sqrt(a @ a) * math.sqrt(b @ b)
         scores.append(
             ScoringRequestOutput(
                 output.request_id,

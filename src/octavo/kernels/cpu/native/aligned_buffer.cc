@@ -2,13 +2,13 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <mutex>
 #include <new>
-#include <utility>
 
 namespace octavo {
 
@@ -41,32 +41,51 @@ void* map_huge_pages(std::size_t num_bytes) {
     return data + before;
 }
 
-// What is left of memory that was lent.
-struct LentPages {
-    std::mutex mutex;
-    char* next = nullptr;
-    char* end = nullptr;
-
-    void* take(std::size_t num_bytes) {
-        const std::lock_guard<std::mutex> lock(mutex);
-        if (static_cast<std::size_t>(end - next) < num_bytes) return nullptr;
-        return std::exchange(next, next + num_bytes);
+// Memory that was lent: buffers fill it one after the other, without gaps. It goes back when the last of them is gone.
+class LentPages {
+  public:
+    std::shared_ptr<void> take(std::size_t num_bytes) {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        if (area_ == nullptr || static_cast<std::size_t>(area_->end - next_) < num_bytes) return nullptr;
+        char* data = next_;
+        next_ = std::min(next_ + round_up(num_bytes, kCacheLine), area_->end);
+        return {area_, data};
     }
 
-    void replace(void* begin, std::size_t num_bytes) {
-        const std::lock_guard<std::mutex> lock(mutex);
-        if (next < end) munmap(next, end - next);
-        next = static_cast<char*>(begin);
-        end = next + num_bytes;
+    void replace(char* begin, std::size_t num_bytes) {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        if (area_ != nullptr) area_->cut(next_);
+        area_ = num_bytes > 0 ? std::make_shared<Area>(begin, begin + num_bytes) : nullptr;
+        next_ = begin;
     }
+
+  private:
+    struct Area {
+        char *begin, *end;
+
+        Area(char* begin, char* end) : begin(begin), end(end) {}
+        ~Area() { cut(begin); }
+        Area(const Area&) = delete;
+        Area& operator=(const Area&) = delete;
+
+        // Give back the whole pages from here on.
+        void cut(char* here) {
+            char* rest = begin + round_up(static_cast<std::size_t>(here - begin), kHugePage);
+            if (rest < end) munmap(rest, end - rest);
+            end = std::min(rest, end);
+        }
+    };
+
+    std::mutex mutex_;
+    std::shared_ptr<Area> area_;
+    char* next_ = nullptr;
 };
 
 LentPages lent_pages;
 
 std::shared_ptr<void> map(std::size_t num_bytes) {
     const std::size_t size = round_up(num_bytes, kHugePage);
-    void* lent = lent_pages.take(size);
-    return {lent != nullptr ? lent : map_huge_pages(size), [size](void* data) { munmap(data, size); }};
+    return {map_huge_pages(size), [size](void* data) { munmap(data, size); }};
 }
 
 // A part of a region that buffers fill one after the other. It is given back when the last of them is gone.
@@ -96,23 +115,29 @@ std::shared_ptr<void> allocate_small(std::size_t num_bytes) {
 
 AlignedBuffer::AlignedBuffer(std::size_t num_bytes) : size_(num_bytes) {
     if (num_bytes == 0) return;
-    owner_ = num_bytes < kLeastSharedBytes  ? allocate_small(num_bytes)
-             : num_bytes < kMostSharedBytes ? share_huge_pages(num_bytes)
-                                            : map(num_bytes);
+    if (num_bytes < kLeastSharedBytes)
+        owner_ = allocate_small(num_bytes);
+    else if ((owner_ = lent_pages.take(num_bytes)) == nullptr)
+        owner_ = num_bytes < kMostSharedBytes ? share_huge_pages(num_bytes) : map(num_bytes);
     data_ = owner_.get();
 }
 
-void lend_pages(void* begin, std::size_t num_bytes) { lent_pages.replace(begin, num_bytes); }
+void lend_pages(void* begin, std::size_t num_bytes) { lent_pages.replace(static_cast<char*>(begin), num_bytes); }
 
 void drop_lent_pages() { lent_pages.replace(nullptr, 0); }
 
+// On pages of its own where it is large: what has grown too small goes back to the system.
 void* scratch(std::size_t num_bytes) {
-    static thread_local AlignedBuffer buffer;
-    if (buffer.size() < num_bytes) {
-        buffer = AlignedBuffer();
-        buffer = AlignedBuffer(round_up(num_bytes + num_bytes / 4, kCacheLine));
+    static thread_local std::shared_ptr<void> memory;
+    static thread_local std::size_t size = 0;
+    if (size < num_bytes) {
+        memory.reset();
+        size = 0;
+        const std::size_t new_size = num_bytes + num_bytes / 4;
+        memory = new_size < kLeastSharedBytes ? allocate_small(new_size) : map(new_size);
+        size = new_size;
     }
-    return buffer.data();
+    return memory.get();
 }
 
 }  // namespace octavo

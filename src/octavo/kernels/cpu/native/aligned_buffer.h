@@ -25,8 +25,8 @@ class AlignedBuffer {
 };
 
 // Let buffers on huge pages take this memory, from its start, before they ask the system for more: it is zero, mapped alone,
-// begins with a huge page and has whole ones. They give it back to the system one by one, and drop_lent_pages what none has
-// taken. Memory that was lent before is dropped.
+// begins with a huge page and has whole ones. drop_lent_pages gives what none has taken back to the system; the rest follows
+// when all buffers in it are gone. Memory that was lent before is dropped.
 void lend_pages(void* begin, std::size_t num_bytes);
 void drop_lent_pages();
 

@@ -6,6 +6,7 @@
 
 #include "grouped_linear.h"
 
+#include "group_scales.h"
 #include "quantized_rows.h"
 #include "rounded_tiles.h"
 #include "simd_int8.h"
@@ -23,9 +24,6 @@ constexpr int kRowsBeyond = 2;
 #else
 constexpr int kRowsBeyond = 0;
 #endif
-
-F32 load_scale(const float* p) { return load(p); }
-F32 load_scale(const uint16_t* p) { return load_f16(p); }
 
 // Whole numbers of a group: of both halves of a strip, or of one.
 template <int kRows, int kHalves>

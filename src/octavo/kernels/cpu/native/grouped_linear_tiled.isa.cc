@@ -3,6 +3,7 @@
 
 #include "grouped_linear.h"
 
+#include "group_scales.h"
 #include "quantized_rows.h"
 #include "simd_int8.h"
 #include "tiled_linear.h"
@@ -14,9 +15,6 @@ namespace {
 constexpr int64_t kMaxGroupSize = 128;
 constexpr int64_t kMaxLines = kMaxGroupSize / 4;  // of a group, in bytes
 static_assert(GroupedMatrix::kLineBytes == kLineBytes);
-
-F32 load_scale(const float* p) { return load(p); }
-F32 load_scale(const uint16_t* p) { return load_f16(p); }
 
 // A byte for each of a group's 4-bit numbers: the lines that eight bits would have.
 void unpack_nibbles(const uint8_t* nibbles, int64_t group_size, uint8_t* lines) {
