@@ -151,9 +151,8 @@ def build_engine(
 
 
 def _read_vocabulary(config: EngineConfig, directory: Path, vocab_size: int) -> LLTokenizer:
-    from octavo.engine.model_files import (
-        read_tokenizer,
-    )  # and libraries for text, which an engine needs for nothing else
+    # Libraries for text come with it, which an engine needs for nothing else.
+    from octavo.engine.model_files import read_tokenizer
 
     return grammar_vocabulary(read_tokenizer(config, directory), vocab_size)
 
