@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from octavo.engine.standby import engine_environment
+
 _REPOSITORY = Path(__file__).parents[2]
 _ANSWER_TIMEOUT_S = 300.0
 
@@ -70,7 +72,9 @@ def started_worker(module: str, python: Path, threads: int, log: Path, **argumen
         WorkerError: the worker or its model cannot be loaded.
     """
     command = [str(python), "-m", f"benchmarks.cpu_peers.workers.{module}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(_REPOSITORY)}
+    # This engine runs in a process with settings of its own, when it is served.
+    inherited = engine_environment() if module == "octavo" else os.environ
+    environment = {**inherited, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(_REPOSITORY)}
     begun = time.perf_counter()
     with log.open("wb") as errors:
         process = subprocess.Popen(

@@ -12,7 +12,7 @@ import pytest
 
 from octavo import AsyncLLM, SamplingParams
 from octavo.config import EngineConfig
-from octavo.engine.standby import _STEADY_HEAP, standby_engine, start_engine_process
+from octavo.engine.standby import engine_environment, standby_engine, start_engine_process
 from octavo.errors import ModelError
 
 TIMEOUT_S = 60
@@ -91,7 +91,7 @@ print(num_faults_of(8), heap_bytes() - before)
 @pytest.mark.skipif(os.confstr_names.get("CS_GNU_LIBC_VERSION") is None, reason="these settings are glibc's")
 def test_tensors_of_later_steps_take_the_memory_of_earlier_ones():
     run = subprocess.run(
-        [sys.executable, "-c", _STEPS], env=os.environ | _STEADY_HEAP, check=True, capture_output=True, text=True
+        [sys.executable, "-c", _STEPS], env=engine_environment(), check=True, capture_output=True, text=True
     )
     num_faults, num_bytes = map(int, run.stdout.split())
     assert num_faults < 100

@@ -22,6 +22,11 @@ _STEADY_HEAP = {
 }
 
 
+def engine_environment() -> dict[str, str]:
+    """Return the environment variables of an engine process."""
+    return _PASSIVE_WAITING | _STEADY_HEAP | os.environ
+
+
 async def start_engine_process() -> Process:
     """Start a process that waits for its launch, a line on standard input, and ends when the pipe closes."""
     # A session of its own: Ctrl-C in a terminal is for the parent alone, which then ends the engine in good order.
@@ -31,7 +36,7 @@ async def start_engine_process() -> Process:
         "octavo.engine.process",
         stdin=PIPE,
         start_new_session=True,
-        env=_PASSIVE_WAITING | _STEADY_HEAP | os.environ,
+        env=engine_environment(),
     )
 
 
