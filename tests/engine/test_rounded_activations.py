@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from octavo import LLM, SamplingParams
 from octavo.kernels import cpu
+from octavo.models.layers.attention import SelfAttention
 from octavo.models.quantization.native import NativeDenseWeight
 from tests.checkpoints import load_oracle, make_checkpoint
 
@@ -72,6 +73,16 @@ def test_each_setting_computes_what_it_says(checkpoint: Path, dtype: str, rounds
     other = logprobs_of_oracle(checkpoint, rounds_activations=not rounds)
     # A number that sums of another order round to its other neighbour is all that may differ.
     assert (ours - same).abs().mean() < 0.15 * (ours - other).abs().mean()
+
+
+@pytest.mark.parametrize(
+    ("settings", "rounds"),
+    [({"dtype": "auto"}, False), ({"dtype": "bfloat16"}, True), ({"dtype": "auto", "quantization": "int8"}, True)],
+)
+def test_attention_may_round_where_products_do(checkpoint: Path, settings: dict[str, str], rounds: bool) -> None:
+    modules = engine(checkpoint, **settings)._core.runner.model.modules()
+    found = [module.rounds_attention for module in modules if isinstance(module, SelfAttention)]
+    assert found == [rounds] * 3
 
 
 def test_all_matrices_round_embedding_and_head_included(checkpoint: Path) -> None:

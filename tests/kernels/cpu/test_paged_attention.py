@@ -114,6 +114,20 @@ def test_attention_agrees_with_the_reference_in_torch(isa: str, cache_dtype: tor
             )
 
 
+@pytest.mark.parametrize("num_queries", [1, 40])
+def test_rounded_queries_are_those_of_bfloat16_where_that_is_faster(isa: str, num_queries: int) -> None:
+    # The scale of 64 dimensions is a power of two, so rounding before or after it is the same.
+    batch = make_batch([(num_queries, 150)], block_size=16, head_dim=64, cache_dtype=torch.bfloat16)
+    exact, rounded = (batch.attend(None, paged_attention, rounded=rounded) for rounded in (False, True))
+    batch.query = batch.query.bfloat16().float()
+    of_rounded_query = batch.attend(None, paged_attention, rounded=True)
+    if isa == "avx512_bf16":
+        assert torch.equal(rounded, of_rounded_query)
+        assert not torch.equal(rounded, exact)
+    else:
+        assert torch.equal(rounded, exact)
+
+
 @pytest.mark.parametrize("factor", [1e-30, 1e-3, 1e3, 1e15])
 def test_huge_and_tiny_numbers_stay_within_the_bound(isa: str, factor: float) -> None:
     batch = make_batch([(1, 150), (20, 150)], block_size=16, head_dim=64)
