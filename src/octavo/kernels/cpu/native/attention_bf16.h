@@ -10,13 +10,6 @@
 
 namespace octavo::OCTAVO_ISA {
 
-// Keys as they are in the cache.
-struct Bf16Keys {
-    using Item = uint16_t;
-    static Bf16Pairs load(const Item* p) { return load_pairs(p); }
-    static Bf16Pairs load_first(const Item* p, int) { return load_pairs(p); }  // heads are whole vectors
-};
-
 struct Bf16Products {
     using Item = uint16_t;
     using Unit = uint32_t;
@@ -30,12 +23,11 @@ struct Bf16Products {
         return cache.type == KvType::bf16 && cache.head_dim % kPairDims == 0 && cache.head_dim <= kMaxHeadDim;
     }
 
-    static Vector load_units(const Unit* p) { return load_vector(p); }
-    static Vector broadcast_unit(const Unit* p) { return (Vector)_mm512_set1_epi32(static_cast<int>(*p)); }
-    static F32 add_products(F32 sums, Vector a, Vector b) { return _mm512_dpbf16_ps(sums, a, b); }
-
-    static int64_t query_floats(int64_t head_dim) { return head_dim / 2; }
-    static int64_t sum_floats(int64_t head_dim) { return head_dim; }
+    static Vector load_units(const Unit* p) { return load_pairs(reinterpret_cast<const uint16_t*>(p)); }
+    static Vector broadcast_unit(const Unit* p) { return broadcast_pair(reinterpret_cast<const uint16_t*>(p)); }
+    static Vector load_keys(const Item* p) { return load_pairs(p); }
+    static Vector load_last_keys(const Item* p, int) { return load_pairs(p); }  // heads are whole vectors
+    static F32 add_products(F32 sums, Vector a, Vector b) { return OCTAVO_ISA::add_products(sums, a, b); }
 
     // The units of a head of a query, times the scale.
     static void pack_query(const float* from, float scale, int64_t head_dim, Unit* units) {
@@ -51,14 +43,7 @@ struct Bf16Products {
         return numbers;
     }
 
-    // Decoding.
-    template <int kHeads>
-    static void score_turn(const Unit* query, int64_t query_stride, const Item* keys, const int64_t* offsets,
-                           int64_t head_dim, float* scores) {
-        OCTAVO_ISA::score_turn<Bf16Products, Bf16Keys, kHeads>(query, query_stride, keys, offsets, head_dim, scores);
-    }
-
-    // Round the weights of a tile, in place: pairs of tokens then.
+    // Decoding. Round the weights of a tile, in place: pairs of tokens then.
     static void pack_weights(float* weights, int64_t low, int64_t high) {
         auto* rounded = reinterpret_cast<uint16_t*>(weights);
         for (int64_t token = low / kWidth * kWidth; token < high; token += kWidth)
@@ -78,19 +63,19 @@ struct Bf16Products {
             0, reinterpret_cast<const Unit*>(weights), rows, head_dim, sums, sums_stride);
     }
 
-    // The sums of a head in the order of its dimensions.
-    static void order_sums(const float* sums, int64_t head_dim, float* values) {
+    // Bring the sums of a head into the order of its dimensions.
+    static void order_sums(float* sums, int64_t head_dim) {
         for (int64_t dim = 0; dim < head_dim; dim += kPairDims) {
             const F32 low = load(sums + dim), high = load(sums + dim + kWidth);
             const __m512i first = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
-            store(values + dim, _mm512_permutex2var_ps(low, first, high));
-            store(values + dim + kWidth, _mm512_permutex2var_ps(low, _mm512_add_epi32(first, _mm512_set1_epi32(8)), high));
+            store(sums + dim, _mm512_permutex2var_ps(low, first, high));
+            store(sums + dim + kWidth, _mm512_permutex2var_ps(low, _mm512_add_epi32(first, _mm512_set1_epi32(8)), high));
         }
     }
 
     // Prefill: a tile's key as it is.
     static void load_key(const Item* from, int64_t head_dim, Unit* key) {
-        for (int64_t dim = 0; dim < head_dim; dim += kPairDims) store_vector(key + dim / 2, load_vector(from + dim));
+        for (int64_t dim = 0; dim < head_dim; dim += kPairDims) store_vector(key + dim / 2, load_pairs(from + dim));
     }
 
     // Two tokens' values as a unit of `panels`; whether all of them are finite.
@@ -102,7 +87,7 @@ struct Bf16Products {
         const __m512i second = _mm512_add_epi16(first, _mm512_set1_epi16(kWidth));
         __mmask32 not_finite = 0;
         for (int64_t dim = 0; dim < head_dim; dim += kPairDims) {
-            const __m512i even = (__m512i)load_vector(rows[0] + dim), odd = (__m512i)load_vector(rows[1] + dim);
+            const __m512i even = (__m512i)load_pairs(rows[0] + dim), odd = (__m512i)load_pairs(rows[1] + dim);
             not_finite |= _mm512_cmpeq_epi16_mask(_mm512_and_si512(even, exponent), exponent) |
                           _mm512_cmpeq_epi16_mask(_mm512_and_si512(odd, exponent), exponent);
             store_vector(panels.at(unit, dim), (Vector)_mm512_permutex2var_epi16(even, first, odd));
@@ -125,7 +110,6 @@ struct Bf16Products {
     }
 
   private:
-    static Vector load_vector(const void* p) { return (Vector)_mm512_loadu_si512(p); }
     static void store_vector(void* p, Vector v) { _mm512_storeu_si512(p, (__m512i)v); }
 
     // The same for kParts times kPairDims columns of each value. Pairs of tokens come from interleaving, which leaves the
@@ -146,8 +130,8 @@ struct Bf16Products {
             for (int h = 0; h < kHeads; ++h) weight[h] = broadcast_unit(weights + h * kTileTokens + t / kNumbers);
 #pragma GCC unroll 8
             for (int c = 0; c < kParts; ++c) {
-                const auto even = (__m512i)load_vector(rows[t] + dim + c * kPairDims);
-                const auto odd = (__m512i)load_vector(rows[t + 1] + dim + c * kPairDims);
+                const auto even = (__m512i)load_pairs(rows[t] + dim + c * kPairDims);
+                const auto odd = (__m512i)load_pairs(rows[t + 1] + dim + c * kPairDims);
                 const auto low = (Vector)_mm512_unpacklo_epi16(even, odd), high = (Vector)_mm512_unpackhi_epi16(even, odd);
 #pragma GCC unroll 8
                 for (int h = 0; h < kHeads; ++h) {

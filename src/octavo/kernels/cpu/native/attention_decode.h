@@ -48,25 +48,21 @@ struct DecodeArea {
     using Unit = typename Products::Unit;
     Unit* query;
     float* scores;    // [kTileTokens], and then the weights
-    float* sums;      // of the values
     float* partials;  // of a sequence with one tile
-    int64_t query_stride, sums_stride;
+    int64_t query_stride;
 
+    static int64_t query_units(const PagedAttentionArgs& args) { return padded_head_dim(args) / Products::kNumbers; }
     static int64_t floats(const PagedAttentionArgs& args) {
-        const int64_t head_dim = args.cache.head_dim;
-        return args.num_heads * (Products::query_floats(head_dim) + Products::sum_floats(head_dim) + kTileTokens +
-                                 partial_floats(args));
+        return args.num_heads * (query_units(args) + kTileTokens + partial_floats(args));
     }
-    DecodeArea(const PagedAttentionArgs& args, float* area)
-        : query_stride(Products::query_floats(args.cache.head_dim)), sums_stride(Products::sum_floats(args.cache.head_dim)) {
+    DecodeArea(const PagedAttentionArgs& args, float* area) : query_stride(query_units(args)) {
+        static_assert(sizeof(Unit) == sizeof(float));
         query = reinterpret_cast<Unit*>(area);
         scores = area + args.num_heads * query_stride;
-        sums = scores + args.num_heads * kTileTokens;
-        partials = sums + args.num_heads * sums_stride;
+        partials = scores + args.num_heads * kTileTokens;
     }
     Unit* query_of(int64_t head) const { return query + head * query_stride; }
     float* scores_of(int64_t head) const { return scores + head * kTileTokens; }
-    float* sums_of(int64_t head) const { return sums + head * sums_stride; }
 };
 
 // The micro kernels of Products for each number of heads in a lot.
@@ -83,7 +79,7 @@ struct DecodeKernels {
   private:
     template <int... kHeadsLessOne>
     static Score score_for(int64_t lot, std::integer_sequence<int, kHeadsLessOne...>) {
-        static constexpr Score table[] = {Products::template score_turn<kHeadsLessOne + 1>...};
+        static constexpr Score table[] = {score_turn<Products, kHeadsLessOne + 1>...};
         return table[lot - 1];
     }
     template <int... kHeadsLessOne>
@@ -258,11 +254,12 @@ void decode(const PagedAttentionArgs& args, const DecodeItem& item, const TileTo
     const auto* keys = static_cast<const Item*>(args.cache.keys);
     const auto* values = static_cast<const Item*>(args.cache.values);
     float* partials = item.partials ? item.partials : area.partials;
+    const auto sums_of = [&](int64_t head) { return partial_at(args, partials, item.tile, head).values; };
 
     for_each_head(args, item, [&](int64_t, int64_t head) {
         const float* from = args.query + sequence.first_token * args.query_stride + head * head_dim;
         Products::pack_query(from, args.scale, head_dim, area.query_of(head));
-        for (int64_t i = 0; i < area.sums_stride; i += kWidth) store(area.sums_of(head) + i, zero());
+        for (int64_t dim = 0; dim < head_dim; dim += kWidth) store(sums_of(head) + dim, zero());
     });
     // Call body for each lot of each turn, and read ahead meanwhile.
     const int64_t num_lots = (item.end_kv_head - item.first_kv_head) * lots_of_head(args);
@@ -294,11 +291,9 @@ void decode(const PagedAttentionArgs& args, const DecodeItem& item, const TileTo
     for_each_turn(tokens.count(), [&](int64_t turn, int64_t kv_head, int64_t head, int64_t lot) {
         Kernels::add_for(lot)(Products::weights_of_turn(area.scores_of(head), turn), larger(turn, tokens.low) - turn,
                               smaller(turn + kTurnTokens, tokens.high) - turn, values + kv_head * head_dim,
-                              tokens.offsets + turn, head_dim, area.sums_of(head), area.sums_stride);
+                              tokens.offsets + turn, head_dim, sums_of(head), partial_floats(args));
     });
-    for_each_head(args, item, [&](int64_t, int64_t head) {
-        Products::order_sums(area.sums_of(head), head_dim, partial_at(args, partials, item.tile, head).values);
-    });
+    for_each_head(args, item, [&](int64_t, int64_t head) { Products::order_sums(sums_of(head), head_dim); });
 
     const int64_t tiles = num_tiles(args, sequence);
     const bool is_last = tiles == 1 || __atomic_add_fetch(item.num_done, 1, __ATOMIC_ACQ_REL) == tiles;

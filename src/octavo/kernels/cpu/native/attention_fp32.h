@@ -8,7 +8,6 @@ namespace octavo::OCTAVO_ISA {
 template <typename Kv>
 struct Fp32Products {
     using Item = typename Kv::Item;
-    using Cache = Kv;
     using Unit = float;
     using Vector = F32;
     static constexpr int kNumbers = 1;
@@ -16,6 +15,8 @@ struct Fp32Products {
 
     static Vector load_units(const Unit* p) { return load(p); }
     static Vector broadcast_unit(const Unit* p) { return broadcast(*p); }
+    static Vector load_keys(const Item* p) { return Kv::load(p); }
+    static Vector load_last_keys(const Item* p, int n) { return Kv::load_first(p, n); }
     static F32 add_products(F32 sums, Vector a, Vector b) { return fma(a, b, sums); }
 
     // The units of a head of a query, times the scale; zero up to a whole vector.
@@ -25,17 +26,7 @@ struct Fp32Products {
                   load_first(from + dim, static_cast<int>(smaller(kWidth, head_dim - dim))) * broadcast(scale));
     }
 
-    static int64_t query_floats(int64_t head_dim) { return round_up(head_dim, kWidth); }
-    static int64_t sum_floats(int64_t head_dim) { return round_up(head_dim, kWidth); }
-
-    // Decoding.
-    template <int kHeads>
-    static void score_turn(const Unit* query, int64_t query_stride, const Item* keys, const int64_t* offsets,
-                           int64_t head_dim, float* scores) {
-        OCTAVO_ISA::score_turn<Fp32Products, Kv, kHeads>(query, query_stride, keys, offsets, head_dim, scores);
-    }
-
-    // Weights are used as they are.
+    // Decoding. Weights are used as they are.
     static void pack_weights(float*, int64_t, int64_t) {}
     static const float* weights_of_turn(const float* weights, int64_t token) { return weights + token; }
 
@@ -48,10 +39,8 @@ struct Fp32Products {
                                                                            offsets + begin, head_dim, sums, sums_stride);
     }
 
-    // The sums of a head in the order of its dimensions.
-    static void order_sums(const float* sums, int64_t head_dim, float* values) {
-        for (int64_t dim = 0; dim < head_dim; dim += kWidth) store(values + dim, load(sums + dim));
-    }
+    // The sums of a head are in the order of its dimensions.
+    static void order_sums(float*, int64_t) {}
 
     // A head of a token that is not there.
     static const Item* zeros() { return nullptr; }

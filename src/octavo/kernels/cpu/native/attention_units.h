@@ -5,6 +5,7 @@
 //   Unit, Vector                   one, and kWidth of them
 //   kNumbers                       how many numbers a unit has, neighbours in memory or two tokens' of one dimension
 //   load_units(p), broadcast_unit(p)
+//   load_keys(p)                   kWidth units of a key in the cache; load_last_keys(p, n): the last n numbers of a head
 //   add_products(sums, a, b)       sums + a * b in each lane
 #pragma once
 
@@ -51,18 +52,18 @@ constexpr int power_of_two_below(int n, int most) {
     return power;
 }
 
-// Scores of kTurnTokens tokens for kHeads heads: dot products of rows of `query` with rows of `keys`. Cache says how a vector
-// of keys is read: load(p), and load_first(p, n) for the last n of a head.
-template <typename Units, typename Cache, int kHeads>
-inline void score_turn(const typename Units::Unit* query, int64_t query_stride, const typename Cache::Item* keys,
+// Scores of kTurnTokens tokens for kHeads heads: dot products of rows of `query` with rows of `keys`.
+template <typename Units, int kHeads>
+inline void score_turn(const typename Units::Unit* query, int64_t query_stride, const typename Units::Item* keys,
                        const int64_t* offsets, int64_t head_dim, float* scores) {
+    using Item = typename Units::Item;
     constexpr int kTokens = power_of_two_below(kSums / kHeads, kTurnTokens);
     constexpr int kVectors = (kHeads * kTokens + kWidth - 1) / kWidth * kWidth;
     constexpr int kDims = Units::kNumbers * kWidth;
     const int64_t whole = head_dim / kDims * kDims;
     const int rest = static_cast<int>(head_dim - whole);
     for (int64_t token = 0; token < kTurnTokens; token += kTokens) {
-        const typename Cache::Item* rows[kTokens];
+        const Item* rows[kTokens];
         for (int t = 0; t < kTokens; ++t) rows[t] = keys + offsets[token + t];
         F32 sums[kVectors];
 #pragma GCC unroll 16
@@ -80,13 +81,37 @@ inline void score_turn(const typename Units::Unit* query, int64_t query_stride, 
             }
         };
         for (int64_t dim = 0; dim < whole; dim += kDims)
-            add(dim, [](const typename Cache::Item* p) { return Cache::load(p); });
-        if (rest > 0) add(whole, [rest](const typename Cache::Item* p) { return Cache::load_first(p, rest); });
+            add(dim, [](const Item* p) { return Units::load_keys(p); });
+        if (rest > 0) add(whole, [rest](const Item* p) { return Units::load_last_keys(p, rest); });
         float dots[kVectors];
 #pragma GCC unroll 4
         for (int i = 0; i < kVectors; i += kWidth) store(dots + i, sum_each(sums + i));
         for (int h = 0; h < kHeads; ++h)
             for (int t = 0; t < kTokens; ++t) scores[h * kTileTokens + token + t] = dots[h * kTokens + t];
+    }
+}
+
+template <int kCount, int kVectors>
+__attribute__((always_inline)) inline void set_zero(F32 (&sums)[kCount][kVectors]) {
+#pragma GCC unroll 12
+    for (int i = 0; i < kCount; ++i)
+#pragma GCC unroll 2
+        for (int v = 0; v < kVectors; ++v) sums[i][v] = zero();
+}
+
+// sums[i] += units[i * stride] * vectors, for kCount units and kVectors vectors of units.
+template <typename Units, int kCount, int kVectors, typename Size>
+__attribute__((always_inline)) inline void add_outer_product(const typename Units::Unit* units, Size stride,
+                                                             const typename Units::Unit* vectors,
+                                                             F32 (&sums)[kCount][kVectors]) {
+    typename Units::Vector vector[kVectors];
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) vector[v] = Units::load_units(vectors + v * kWidth);
+#pragma GCC unroll 12
+    for (int i = 0; i < kCount; ++i) {
+        const auto unit = Units::broadcast_unit(units + i * stride);
+#pragma GCC unroll 2
+        for (int v = 0; v < kVectors; ++v) sums[i][v] = Units::add_products(sums[i][v], unit, vector[v]);
     }
 }
 
@@ -97,22 +122,9 @@ __attribute__((always_inline)) inline void score_lanes(const typename Units::Uni
                                                        const typename Units::Unit*& query,
                                                        F32 (&sums)[kMicroKeys][kVectors]) {
     if constexpr (kLanes == 1) {
-#pragma GCC unroll 12
-        for (int k = 0; k < kMicroKeys; ++k)
-#pragma GCC unroll 2
-            for (int v = 0; v < kVectors; ++v) sums[k][v] = zero();
-        for (int64_t unit = kFirst; unit < num_units; unit += kWidth) {
-            typename Units::Vector part[kVectors];
-#pragma GCC unroll 2
-            for (int v = 0; v < kVectors; ++v) part[v] = Units::load_units(query + v * kWidth);
-            query += kVectors * kWidth;
-#pragma GCC unroll 12
-            for (int k = 0; k < kMicroKeys; ++k) {
-                const auto key = Units::broadcast_unit(keys + k * num_units + unit);
-#pragma GCC unroll 2
-                for (int v = 0; v < kVectors; ++v) sums[k][v] = Units::add_products(sums[k][v], part[v], key);
-            }
-        }
+        set_zero(sums);
+        for (int64_t unit = kFirst; unit < num_units; unit += kWidth, query += kVectors * kWidth)
+            add_outer_product<Units>(keys + unit, num_units, query, sums);
     } else {
         F32 others[kMicroKeys][kVectors];
         score_lanes<Units, kFirst, kLanes / 2, kVectors>(keys, num_units, query, sums);
@@ -155,23 +167,10 @@ void add_block(const typename Units::Unit* weights, int64_t stride, int64_t num_
                const typename Units::Unit* values, const float* factor_before, const float* factor_of_tile, float* output,
                int64_t output_stride) {
     F32 sums[kRows][kVectors];
-#pragma GCC unroll 12
-    for (int r = 0; r < kRows; ++r)
-#pragma GCC unroll 2
-        for (int v = 0; v < kVectors; ++v) sums[r][v] = zero();
-    for (int64_t unit = 0; unit < num_units; ++unit) {
-        typename Units::Vector value[kVectors];
-#pragma GCC unroll 2
-        for (int v = 0; v < kVectors; ++v) value[v] = Units::load_units(values + v * kWidth);
-        values += kVectors * kWidth;
-#pragma GCC unroll 12
-        for (int r = 0; r < kRows; ++r) {
-            const auto weight = Units::broadcast_unit(weights + r);
-#pragma GCC unroll 2
-            for (int v = 0; v < kVectors; ++v) sums[r][v] = Units::add_products(sums[r][v], weight, value[v]);
-        }
-        weights += stride;
-    }
+    set_zero(sums);
+    constexpr std::integral_constant<int64_t, 1> next;
+    for (int64_t unit = 0; unit < num_units; ++unit, weights += stride, values += kVectors * kWidth)
+        add_outer_product<Units>(weights, next, values, sums);
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 2
