@@ -25,7 +25,7 @@ from benchmarks.octavo_generation import OctavoGenerator
 from benchmarks.report import add_output_options, markdown_table, output_path, progress, write_json
 from benchmarks.shapes import QWEN3_0_6B, SMOLLM2_135M
 from octavo.config import DEFAULT_STEP_TOKENS
-from octavo.kernels.cpu.recording import RecordedCalls
+from octavo.kernels.cpu.recording import Batch, RecordedCalls
 
 PROMPT_LEN = 128
 _SHAPES = {"qwen3-0.6b": QWEN3_0_6B, "smollm2-135m": SMOLLM2_135M}
@@ -42,6 +42,7 @@ class TimedStep:
     """The recorded kernel calls of one step: their names and nanoseconds, and when the first one began, in seconds."""
 
     started_s: float
+    batch: Batch
     names: list[str]
     times_ns: list[int]
 
@@ -52,9 +53,9 @@ def timed_calls() -> Iterator[list[TimedStep]]:
     steps: list[TimedStep] = []
     run = RecordedCalls.run
 
-    def run_timed(self: RecordedCalls) -> None:
+    def run_timed(self: RecordedCalls, batch: Batch) -> None:
         started_s = time.perf_counter()
-        steps.append(TimedStep(started_s, self.names, self.run_timed()))
+        steps.append(TimedStep(started_s, batch, self.names, self.run_timed(batch)))
 
     RecordedCalls.run = run_timed  # type: ignore[method-assign]
     try:
@@ -86,7 +87,8 @@ def measure(generator: OctavoGenerator, batch: int, num_steps: int, vocab_size: 
         # While the chunks of prompts are computed, the first sequences decode already.
         num_chunks = batch * PROMPT_LEN // DEFAULT_STEP_TOKENS["cpu"]
         generator.generate(random_prompts(batch, PROMPT_LEN, vocab_size, seed=batch + 1), num_steps + num_chunks + 3)
-    steps = steps[1:num_steps]  # of the first, the record may have been made just now
+    whole_batch = Batch(batch, batch)
+    steps = list(itertools.dropwhile(lambda step: step.batch != whole_batch, steps))[:num_steps]
     medians = [statistics.median(of_call) for of_call in zip(*(step.times_ns for step in steps), strict=True)]
     calls = sum_layers(steps[0].names, medians, num_layers)
     step_ms = 1e3 * statistics.median(b.started_s - a.started_s for a, b in itertools.pairwise(steps))

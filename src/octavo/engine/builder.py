@@ -119,6 +119,7 @@ def build_engine(
         model,
         num_blocks=num_blocks,
         block_size=config.block_size,
+        max_num_tokens=config.step_tokens(device.type),
         max_num_seqs=config.max_num_seqs,
         max_model_len=max_model_len,
         device=device,

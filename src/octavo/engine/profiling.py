@@ -34,6 +34,7 @@ def run_largest_steps(
         model,
         num_blocks=1,
         block_size=config.block_size,
+        max_num_tokens=num_tokens,
         max_num_seqs=num_seqs,
         max_model_len=max_model_len,
         device=device,

@@ -9,7 +9,7 @@ import torch
 
 from octavo.engine.batch_state import BatchState
 from octavo.engine.prompt_scores import score_prompts
-from octavo.engine.recorded_decode import RecordedDecode
+from octavo.engine.recorded_layers import RecordedLayers
 from octavo.engine.sampler import sample
 from octavo.engine.speculation.draft_model import DraftModel
 from octavo.engine.step import StepPlan, StepResult
@@ -47,6 +47,7 @@ class Runner:
         *,
         num_blocks: int,
         block_size: int,
+        max_num_tokens: int,
         max_num_seqs: int,
         max_model_len: int,
         device: torch.device,
@@ -62,8 +63,11 @@ class Runner:
         self.state = BatchState(
             max_num_seqs=max_num_seqs, max_model_len=max_model_len, block_size=block_size, device=device
         )
-        self._recorded_decode = RecordedDecode(
-            model, max_num_seqs=max_num_seqs, max_blocks=blocks_of_sequence(max_model_len, block_size)
+        self._recorded_layers = RecordedLayers(
+            model,
+            max_num_tokens=max_num_tokens,
+            max_num_seqs=max_num_seqs,
+            max_blocks=blocks_of_sequence(max_model_len, block_size),
         )
         self.drafts: DraftModel | None = None
         if draft_model is not None:
@@ -84,9 +88,8 @@ class Runner:
         masks = self._masks.begin(plan.grammar_rows)
         step = StepArrays.of(plan)
         input_ids, context = make_step_inputs(step, self.state, self.block_size, self.kv_caches)
-        has_drafts = bool(plan.drafts)
         groups = self.adapters.groups(plan) if self.adapters is not None else ()
-        hidden = self._forward(input_ids, context, groups, has_drafts=has_drafts)
+        hidden = self._forward(input_ids, context, groups)
         prompt_logprobs = score_prompts(plan, hidden, self.model, self.state)
         if not plan.samples:
             return StepResult([], prompt_logprobs=prompt_logprobs)
@@ -101,11 +104,9 @@ class Runner:
         self.state.append(step, token_ids)
         return StepResult(token_ids.tolist(), logprobs, prompt_logprobs)
 
-    def _forward(
-        self, input_ids: Tensor, context: ForwardContext, groups: Sequence[AdapterRows], *, has_drafts: bool
-    ) -> Tensor:
+    def _forward(self, input_ids: Tensor, context: ForwardContext, groups: Sequence[AdapterRows]) -> Tensor:
         if self.adapters is None or not groups:
-            return self._recorded_decode(input_ids, context, has_drafts=has_drafts)
+            return self._recorded_layers(input_ids, context)
         with self.adapters.adaptable.batch.of_step(groups):
             hidden: Tensor = self.model(input_ids, context)
         return hidden

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from octavo import kernels
 from octavo.kernels import cpu
-from octavo.kernels.cpu.recording import Arena, NotRecordableError, record
+from octavo.kernels.cpu.recording import Arena, Batch, NotRecordableError, record
 
 pytestmark = pytest.mark.skipif(not cpu.has_native(), reason="no native kernels")
 
@@ -33,11 +33,32 @@ def test_calls_compute_again_from_new_numbers() -> None:
     block, x = Block(32), torch.randn(3, 32)
     result, calls = record(lambda: block(block(x)), Arena())
     assert len(calls) == 6
-    torch.testing.assert_close(result, block(block(x)), rtol=0, atol=0)
     for _ in range(3):
         x.normal_()
         calls.run()
         torch.testing.assert_close(result, block(block(x)), rtol=0, atol=0)
+
+
+def test_calls_are_made_for_smaller_batches() -> None:
+    block, x = Block(32), torch.randn(6, 32)
+    result, calls = record(lambda: block(block(x)), Arena(), Batch(6, 2))
+    for num_tokens in (6, 1, 4, 0, 5):
+        x.normal_()
+        result.fill_(-1)
+        calls.run(Batch(num_tokens, 1))
+        torch.testing.assert_close(result[:num_tokens], block(block(x[:num_tokens])), rtol=0, atol=0)
+        assert (result[num_tokens:] == -1).all()
+    for batch in (Batch(7, 2), Batch(6, 3), Batch(-1, 1)):
+        with pytest.raises(ValueError, match="calls for 6 tokens of 2 sequences cannot be made for"):
+            calls.run(batch)
+
+
+def test_rows_of_a_part_of_the_tokens_are_refused() -> None:
+    x, weight = torch.randn(6, 32), cpu.pack(torch.randn(8, 32))
+    with pytest.raises(
+        NotRecordableError, match="linear cannot be recorded: 5 rows are no multiple of the 6 of the batch"
+    ):
+        record(lambda: cpu.linear(x[:5], weight), Arena(), Batch(6, 1))
 
 
 def test_memory_is_shared_by_all_that_is_not_needed_at_the_same_time() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from octavo.engine.recorded_decode import RecordedDecode
+from octavo.engine.recorded_layers import RecordedLayers
 from octavo.engine.speculation.draft_grammars import DraftGrammars
 from octavo.engine.speculation.draft_progress import DraftProgress
 from octavo.engine.speculation.draft_steps import DraftSteps, inputs_of_known_tokens
@@ -57,8 +57,13 @@ class DraftModel:
         self._max_model_len = max_model_len
         self._device = device
         max_blocks = blocks_of_sequence(max_model_len, block_size)
-        self._recorded_decode = RecordedDecode(model, max_num_seqs=max_num_seqs, max_blocks=max_blocks)
-        self._recorded_draft = RecordedDraft(model, self._recorded_decode.compute_layers)
+        self._recorded_layers = RecordedLayers(
+            model,
+            max_num_tokens=max(_MAX_CATCH_UP_TOKENS, max_num_seqs),
+            max_num_seqs=max_num_seqs,
+            max_blocks=max_blocks,
+        )
+        self._recorded_draft = RecordedDraft(model, self._recorded_layers.compute_layers)
         self._masks = MaskWorker(model.config.vocab_size, device)
         self._progress = DraftProgress(block_size)
 
@@ -97,7 +102,7 @@ class DraftModel:
                 budget -= count
         if not behind:
             return
-        self._recorded_decode(
+        self._recorded_layers(
             *inputs_of_known_tokens(behind, self._kv_caches, block_size=self._block_size, device=self._device)
         )
         for request, _, end in behind:
@@ -116,7 +121,7 @@ class DraftModel:
         )
         if any(request.grammar is not None for request in requests):
             grammars = DraftGrammars(requests, self._masks)
-            tokens = steps.compute(self._model, self._recorded_decode.compute_layers, grammars)
+            tokens = steps.compute(self._model, self._recorded_layers.compute_layers, grammars)
         else:
             tokens = self._recorded_draft(steps)
         return [token_ids.tolist() for token_ids in tokens]

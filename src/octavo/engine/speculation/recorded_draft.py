@@ -48,12 +48,13 @@ class RecordedDraft:
 
     def _record(self, steps: DraftSteps) -> list[Tensor]:
         """Compute a draft and write it down, or find that it cannot be."""
+        expected = steps.compute(self._model, self._compute_layers)
         recorded = record_checked(
-            lambda: steps.compute(self._model, self._model.compute_layers), self._arena, name="drafts"
+            lambda: steps.compute(self._model, self._model.compute_layers), expected, self._arena, name="drafts"
         )
         if recorded is None:
             self._is_recordable = False
             return steps.compute(self._model, self._compute_layers)
         num_steps, num_seqs = steps.positions.shape
         self._recorded[num_steps, num_seqs] = (steps, *recorded)
-        return recorded[0]
+        return expected

@@ -1,18 +1,23 @@
 """Calls of native kernels written down once and made again without Python.
 
 What Python adds to a kernel (modules, checks, new tensors) takes as long as the kernel itself when few tokens are
-computed by a small model. While a function is recorded, its kernels run as ever and each call is written down with the
-addresses that it was given. Everything in between must therefore be without effect on numbers: views, and new tensors
-that a kernel fills. Their memory comes from an arena, which hands it out again once nothing refers to it, and never
-gives it back.
+computed by a small model, and longer after a large kernel has filled the caches. While a function is recorded, the
+calls of its kernels are not made but written down, with the addresses that they were given. Everything in between must
+therefore be without effect on numbers: views, and new tensors that a kernel fills. Their memory comes from an arena,
+which hands it out again once nothing refers to it, and never gives it back.
+
+A function over a batch is recorded for the largest one: in calls for fewer tokens or sequences nothing else is
+different.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import weakref
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -87,11 +92,22 @@ class Arena:
         weakref.finalize(lent, self._free[size].append, buffer)
         return torch.from_numpy(lent)[:num_bytes].view(dtype).view(shape)
 
-    def fill_free(self, byte: int) -> None:
-        """Overwrite everything that no tensor refers to."""
-        for buffers in self._free.values():
+    def fill_free(self, byte: int, share: float = 1) -> None:
+        """Overwrite everything that no tensor refers to, or the first part of each buffer."""
+        for size, buffers in self._free.items():
             for buffer in buffers:
-                buffer.fill(byte)
+                buffer[: math.ceil(share * size)] = byte
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """How many tokens of how many sequences are computed; 1 and 1 of what always computes the same."""
+
+    num_tokens: int = 1
+    num_seqs: int = 1
+
+
+ONE = Batch()
 
 
 class RecordedCalls:
@@ -109,9 +125,16 @@ class RecordedCalls:
         num_calls: int = self._program.num_calls
         return num_calls
 
-    def run(self) -> None:
-        """Compute again, with the numbers that are now in the same tensors."""
-        self._program.run()
+    def run(self, batch: Batch = ONE) -> None:
+        """Compute, with the numbers that are now in the same tensors.
+
+        Args:
+            batch: no larger than the recorded one; the first rows of the tensors are its own.
+
+        Raises:
+            ValueError: it is larger.
+        """
+        self._program.run(batch.num_tokens, batch.num_seqs)
 
     @property
     def names(self) -> list[str]:
@@ -119,79 +142,98 @@ class RecordedCalls:
         names: list[str] = self._program.names
         return names
 
-    def run_timed(self) -> list[int]:
+    def run_timed(self, batch: Batch = ONE) -> list[int]:
         """As ``run``; return how many nanoseconds each call took."""
-        times_ns: list[int] = self._program.run_timed()
+        times_ns: list[int] = self._program.run_timed(batch.num_tokens, batch.num_seqs)
         return times_ns
 
 
-def record(function: Callable[[], R], arena: Arena) -> tuple[R, RecordedCalls]:
-    """Call ``function`` and write down the kernel calls that it makes.
+def record(function: Callable[[], R], arena: Arena, largest: Batch = ONE) -> tuple[R, RecordedCalls]:
+    """Call ``function`` and write down the kernel calls that it would make.
+
+    Args:
+        largest: the batch that it computes.
 
     Returns:
-        What it returned, and the calls. Each run writes to those same tensors.
+        What it returned, still without numbers, and the calls. Each run writes to those same tensors.
 
     Raises:
         NotRecordableError: it computes something without a native kernel.
     """
-    program = load_native().Program()
+    program = load_native().Program(largest.num_tokens, largest.num_seqs)
     keep: list[object] = []
     with replaced_by(_Recorder(program, keep)), _OnlyViews(arena):
         result = function()
     return result, RecordedCalls(program, [*keep, result, arena])
 
 
-def record_checked(function: Callable[[], ResultT], arena: Arena, *, name: str) -> tuple[ResultT, RecordedCalls] | None:
-    """As ``record``, if the calls alone give the same numbers; else say why not, and return None.
+def record_checked(
+    function: Callable[[], ResultT],
+    expected: ResultT,
+    arena: Arena,
+    *,
+    name: str,
+    largest: Batch = ONE,
+    batch: Batch = ONE,
+) -> tuple[ResultT, RecordedCalls] | None:
+    """As ``record``, if the calls give the numbers that are expected; else say why not, and return None.
 
-    It is tried for the first record of each sequence of kernels: others of the same sequence differ in sizes alone, as
-    those of batches do, and come from the same code.
-
-    ``function`` must then be called again: whatever else it writes to, like keys and values, may have been overwritten.
+    It is tried for the first record of each sequence of kernels: others of the same sequence differ in sizes alone, and
+    come from the same code. Where it fails, whatever else the function writes to, like keys and values, may have been
+    overwritten with wrong numbers.
 
     Args:
+        expected: what the function computes without being recorded, for ``batch``, whose inputs are in place.
         name: what is recorded, in words for the log that go before "are".
+        largest: the batch to record.
     """
     try:
-        result, calls = record(function, arena)
+        result, calls = record(function, arena, largest)
     except NotRecordableError as reason:
         logger.info("%s are not recorded: %s", name, reason)
         return None
     kernels = tuple(calls.names)
     if kernels in arena.checked_kernels:
         return result, calls
-    # What was not written down would now compute with NaN.
-    tensors = [result] if isinstance(result, Tensor) else result
-    expected = [tensor.clone() for tensor in tensors]
-    arena.fill_free(_NAN_BYTE)
-    calls.run()
-    if all(map(torch.equal, tensors, expected)):
+    # What was not written down would compute with NaN.
+    arena.fill_free(_NAN_BYTE, batch.num_tokens / largest.num_tokens)
+    for computed, wanted in zip(_tensors(result), _tensors(expected), strict=True):
+        computed[: len(wanted)].view(torch.uint8).fill_(_NAN_BYTE)
+    calls.run(batch)
+    if all(
+        torch.equal(computed[: len(wanted)], wanted)
+        for computed, wanted in zip(_tensors(result), _tensors(expected), strict=True)
+    ):
         arena.checked_kernels.add(kernels)
         return result, calls
     logger.warning("%s are not recorded: they gave other numbers", name)
     return None
 
 
+def _tensors(result: Tensor | list[Tensor]) -> list[Tensor]:
+    return [result] if isinstance(result, Tensor) else result
+
+
 class _Recorder:
-    """Stands for the native module: makes each call and writes it down."""
+    """Stands for the native module: writes each call down."""
 
     def __init__(self, program: _native.Program, keep: list[object]) -> None:
-        self._module = load_native()
         self._program = program
         self._keep = keep
 
     def __getattr__(self, name: str) -> Callable[..., None]:
-        call = getattr(self._module, name)
         write_down = getattr(self._program, name, None)
         if write_down is None:
             raise NotRecordableError(f"{name} cannot be recorded")
 
-        def call_and_write_down(*args: object) -> None:
-            call(*args)
-            write_down(*args)
+        def write_down_and_keep(*args: object) -> None:
+            try:
+                write_down(*args)
+            except ValueError as reason:
+                raise NotRecordableError(f"{name} cannot be recorded: {reason}") from None
             self._keep.extend(argument for argument in args if not isinstance(argument, (int, float)))
 
-        return call_and_write_down
+        return write_down_and_keep
 
 
 class _OnlyViews(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -16,7 +16,7 @@ void bind_paged_attention(Operations& operations) {
         "paged_attention",
         [](uintptr_t query, int64_t query_stride, uintptr_t output, int64_t num_heads, uintptr_t keys, uintptr_t values,
            int kv_type, int64_t num_kv_heads, int64_t head_dim, int64_t block_size, uintptr_t block_tables,
-           int64_t table_stride, uintptr_t query_starts, uintptr_t seq_lens, int64_t num_seqs, float scale,
+           int64_t table_stride, uintptr_t query_starts, uintptr_t seq_lens, SeqRows num_seqs, float scale,
            int64_t window, uintptr_t key_scales, uintptr_t value_scales, float soft_cap, uintptr_t sinks, bool rounded) {
             const KvCache cache{at<void>(keys), at<void>(values),      static_cast<KvType>(kv_type), num_kv_heads,
                                 head_dim,       at<float>(key_scales), at<float>(value_scales)};
@@ -45,7 +45,7 @@ void bind_varlen_attention(Operations& operations) {
 void bind_elementwise(Operations& operations) {
     operations.def(
         "rms_norm",
-        [](uintptr_t x, int64_t x_stride, int64_t num_rows, int64_t size, uintptr_t weight, uintptr_t residual,
+        [](uintptr_t x, int64_t x_stride, TokenRows num_rows, int64_t size, uintptr_t weight, uintptr_t residual,
            int64_t residual_stride, float eps, uintptr_t total, uintptr_t normalised) {
             rms_norm({at<const float>(x), x_stride, num_rows, size, at<const float>(weight), at<const float>(residual),
                       residual_stride, eps, at<float>(total), at<float>(normalised)});
@@ -54,20 +54,20 @@ void bind_elementwise(Operations& operations) {
         "normalised"_a);
     operations.def(
         "silu_and_mul",
-        [](uintptr_t x, int64_t x_stride, int64_t num_rows, int64_t size, uintptr_t y) {
+        [](uintptr_t x, int64_t x_stride, TokenRows num_rows, int64_t size, uintptr_t y) {
             silu_and_mul({at<const float>(x), x_stride, num_rows, size, at<float>(y)});
         },
         "x"_a, "x_stride"_a, "num_rows"_a, "size"_a, "y"_a);
     operations.def(
         "gelu_tanh_and_mul",
-        [](uintptr_t x, int64_t x_stride, int64_t num_rows, int64_t size, uintptr_t y) {
+        [](uintptr_t x, int64_t x_stride, TokenRows num_rows, int64_t size, uintptr_t y) {
             gelu_tanh_and_mul({at<const float>(x), x_stride, num_rows, size, at<float>(y)});
         },
         "x"_a, "x_stride"_a, "num_rows"_a, "size"_a, "y"_a);
     operations.def(
         "rotary_write_kv",
         [](uintptr_t query, int64_t query_stride, uintptr_t key, int64_t key_stride, uintptr_t value,
-           int64_t value_stride, int64_t num_tokens, int64_t num_heads, uintptr_t rotated, uintptr_t cos, uintptr_t sin,
+           int64_t value_stride, TokenRows num_tokens, int64_t num_heads, uintptr_t rotated, uintptr_t cos, uintptr_t sin,
            uintptr_t query_norm_weight, uintptr_t key_norm_weight, float eps, uintptr_t keys, uintptr_t values,
            int kv_type, int64_t num_kv_heads, int64_t head_dim, uintptr_t slots, int64_t rotary_dim,
            uintptr_t key_scales, uintptr_t value_scales) {

@@ -15,7 +15,6 @@ namespace octavo::OCTAVO_ISA {
 
 // Query heads that take a key at a time; the heads of larger groups come in several lots.
 constexpr int64_t kMaxLot = 8;
-constexpr int64_t kCacheLine = 64;
 
 // A tile of a sequence, counted from the first one that is seen, for some key heads.
 struct DecodeItem {

@@ -122,7 +122,10 @@ void attend(const PagedAttentionArgs& args) {
     const int64_t num_items = plan.num_prefill_items + plan.num_decode_items;
     threads.parallel_for_streams(num_items, [&](int64_t task, int thread) {
         float* area = plan.thread_areas + thread * plan.area_floats;
-        if (task < plan.num_prefill_items) return Prefill<Products>(args, plan.prefill_items[task], area).run();
+        if (task < plan.num_prefill_items) {
+            const PrefillItem* item = plan.prefill_items + task;
+            return Prefill<Products>(args, *item, task + 1 < plan.num_prefill_items ? item + 1 : nullptr, area).run();
+        }
         const DecodeItem* item = plan.decode_items + task - plan.num_prefill_items;
         plan.walks[thread].visit(args, *item, task + 1 < num_items ? item + 1 : nullptr, area);
     });

@@ -25,6 +25,35 @@ inline int64_t queries_of_item(const PagedAttentionArgs& args) {
     return larger(1, kItemRows / (args.num_heads / args.cache.num_kv_heads));
 }
 
+// Brings in the heads of some queries in small portions. They lie apart from each other, so the processor does not see them coming.
+class QueryFetch {
+  public:
+    // For an item's queries, those of [tokens][heads][head_dim] floats; `stride` is from token to token.
+    QueryFetch(const PagedAttentionArgs& args, const PrefillItem& item, const float* tokens, int64_t stride)
+        : stride_(stride * sizeof(float)), num_left_(item.num_queries) {
+        const int64_t head_floats = args.num_heads / args.cache.num_kv_heads * args.cache.head_dim;
+        const int64_t first = Sequence(args, item.sequence).first_token + item.first_query;
+        next_ = reinterpret_cast<const char*>(tokens + first * stride + item.kv_head * head_floats);
+        num_bytes_ = head_floats * sizeof(float);
+    }
+    QueryFetch() = default;
+
+    void fetch(int64_t num_lines) {
+        for (; num_lines > 0 && num_left_ > 0; --num_lines) {
+            prefetch_l2(next_ + offset_);
+            offset_ += kCacheLine;
+            if (offset_ < num_bytes_) continue;
+            offset_ = 0;
+            next_ += stride_;
+            --num_left_;
+        }
+    }
+
+  private:
+    const char* next_ = nullptr;
+    int64_t stride_ = 0, num_bytes_ = 0, num_left_ = 0, offset_ = 0;
+};
+
 // Scratch space of a thread.
 template <typename Products>
 struct PrefillArea {
@@ -71,9 +100,12 @@ class Prefill {
     using Item = typename Products::Item;
     using Unit = typename Products::Unit;
     static constexpr int kNumbers = Products::kNumbers;
+    // Of the next queries, while a micro kernel computes: all of them come within a tile.
+    static constexpr int kLinesAhead = 12;
 
   public:
-    Prefill(const PagedAttentionArgs& args, const PrefillItem& item, float* area)
+    // The next item, which may be null, is computed soon, probably by this thread.
+    Prefill(const PagedAttentionArgs& args, const PrefillItem& item, const PrefillItem* next, float* area)
         : args_(args),
           area_(args, area),
           sequence_(args, item.sequence),
@@ -85,7 +117,9 @@ class Prefill {
           num_rows_(item.num_queries * group_),
           padded_rows_(round_up(num_rows_, kWidth)),
           stride_(PrefillArea<Products>::rows(args)),
-          first_position_(sequence_.position_of_query(item.first_query)) {}
+          first_position_(sequence_.position_of_query(item.first_query)) {
+        if (next) next_queries_ = QueryFetch(args, *next, args.query, args.query_stride);
+    }
 
     void run() {
         pack_query();
@@ -183,9 +217,11 @@ class Prefill {
         // The softmax takes kWidth keys at a time.
         const KeyRange taken{seen.begin / kWidth * kWidth, round_up(seen.end, kWidth)};
         float* scores = area_.scores + row;
-        for (int64_t key = seen.begin / kMicroKeys * kMicroKeys; key < seen.end; key += kMicroKeys)
+        for (int64_t key = seen.begin / kMicroKeys * kMicroKeys; key < seen.end; key += kMicroKeys) {
+            next_queries_.fetch(kLinesAhead);
             (width == kPanel ? score_block<Products, 2> : score_block<Products, 1>)(
                 area_.keys + key * num_units_, area_.query + row * num_units_, num_units_, scores + key * stride_, stride_);
+        }
         adjust_scores(row, width, seen);
         hide_unseen(row, width, seen, taken);
         for (int64_t lane = 0; lane < width; lane += kWidth) {
@@ -284,6 +320,7 @@ class Prefill {
     int64_t first_ = 0, low_ = 0, high_ = 0;
     int64_t slots_[kTileTokens];
     bool is_finite_ = true;  // all values of the tile
+    QueryFetch next_queries_;
 };
 
 }  // namespace octavo::OCTAVO_ISA

@@ -171,20 +171,22 @@ struct Grouped {
         // A zero point takes its product with the sum of the group's activations off.
         static void start(Shift shift, const uint16_t* zeros, const int32_t* negated_sums,
                           GroupSums<kRows, kHalves>& sums) {
-            I32 zero_points[kHalves];
-#pragma GCC unroll 2
-            for (int h = 0; h < kHalves; ++h)
-                zero_points[h] = shift == Shift::zeros ? load_u16(zeros + h * kHalfPanel)
-                                                       : broadcast_i32(shift == Shift::half ? Format::kDefaultZero : 0);
+            // What all columns have in common costs no product of vectors.
+            const int32_t zero_of_all = (shift == Shift::half ? Format::kDefaultZero : 0) - Format::kBias;
 #pragma GCC unroll 12
             for (int r = 0; r < kRows; ++r) {
-                const int32_t sum = negated_sums[r];
+                const I32 taken_off = broadcast_i32(zero_of_all * negated_sums[r]);
 #pragma GCC unroll 2
-                for (int h = 0; h < kHalves; ++h) {
-                    sums.of[h][r] = multiply_small(zero_points[h], broadcast_i32(sum));
-                    if constexpr (Format::kBias > 0)
-                        sums.of[h][r] = subtract_i32(sums.of[h][r], broadcast_i32(Format::kBias * sum));
-                }
+                for (int h = 0; h < kHalves; ++h) sums.of[h][r] = taken_off;
+            }
+            if (shift != Shift::zeros) return;
+#pragma GCC unroll 2
+            for (int h = 0; h < kHalves; ++h) {
+                const I32 zero_points = load_u16(zeros + h * kHalfPanel);
+#pragma GCC unroll 12
+                for (int r = 0; r < kRows; ++r)
+                    sums.of[h][r] =
+                        add_i32(sums.of[h][r], multiply_small(zero_points, broadcast_i32(negated_sums[r])));
             }
         }
 

@@ -24,7 +24,6 @@ constexpr int64_t kFeaturesATurn = 128;
 constexpr int kMaxRowsInPlace = 4;
 // Far ahead, since the processor's own prefetching ends at each page.
 constexpr int kPrefetchBytes = 8192;
-constexpr int kCacheLine = 64;
 
 // Strips whose sums stay in registers, beside a broadcast of x and two vectors of weights: for each strip, unless there is
 // but one row, which takes them as they come.

@@ -50,13 +50,13 @@ void bind_linear(nb::module_& m, Operations& operations) {
     m.def("pack", &make_matrix, "out_features"_a, "in_features"_a, "dtype"_a, "gated"_a, Released());
     operations.def(
         "embedding",
-        [](const PackedMatrix& weight, uintptr_t row_ids, int64_t num_ids, uintptr_t out, int64_t out_stride) {
+        [](const PackedMatrix& weight, uintptr_t row_ids, TokenRows num_ids, uintptr_t out, int64_t out_stride) {
             weight.gather(at<const int64_t>(row_ids), num_ids, at<float>(out), out_stride);
         },
         "weight"_a, "row_ids"_a, "num_ids"_a, "out"_a, "out_stride"_a);
     operations.def(
         "linear",
-        [](const PackedMatrix& weight, uintptr_t x, int64_t num_rows, int64_t x_stride, uintptr_t y, int64_t y_stride,
+        [](const PackedMatrix& weight, uintptr_t x, TokenRows num_rows, int64_t x_stride, uintptr_t y, int64_t y_stride,
            uintptr_t bias, uintptr_t residual, int64_t residual_stride) {
             const auto compute = weight.type() == WeightType::bf16_pairs ? bf16_linear : linear;
             compute({&weight, at<const float>(x), num_rows, x_stride,
@@ -134,9 +134,10 @@ NB_MODULE(_native, m) {
     m.def("num_threads", [] { return pool().num_threads(); });
     m.def("set_num_threads", &set_num_threads, "num_threads"_a, nb::call_guard<nb::gil_scoped_release>());
     nb::class_<Program> program(m, "Program");
-    program.def(nb::init<>())
-        .def("run", &Program::run, nb::call_guard<nb::gil_scoped_release>())
-        .def("run_timed", &Program::run_timed, nb::call_guard<nb::gil_scoped_release>())
+    program.def(nb::init<int64_t, int64_t>(), "num_tokens"_a, "num_seqs"_a)
+        .def("run", &Program::run, "num_tokens"_a, "num_seqs"_a, nb::call_guard<nb::gil_scoped_release>())
+        .def("run_timed", &Program::run_timed, "num_tokens"_a, "num_seqs"_a,
+             nb::call_guard<nb::gil_scoped_release>())
         .def_prop_ro("names", &Program::names)
         .def_prop_ro("num_calls", &Program::num_calls);
     Operations operations(m, program);

@@ -61,7 +61,7 @@ template <typename Args, typename Matrix>
 void bind_product(Operations& operations, const char* name, void (*compute)(const Args&)) {
     operations.def(
         name,
-        [compute](const Matrix& weight, uintptr_t x, int64_t x_stride, uintptr_t quantized, int64_t num_rows,
+        [compute](const Matrix& weight, uintptr_t x, int64_t x_stride, uintptr_t quantized, TokenRows num_rows,
                   uintptr_t y, int64_t y_stride, uintptr_t bias, uintptr_t residual, int64_t residual_stride) {
             compute({&weight, rows_of(x, x_stride, quantized, num_rows, weight.in_features(), weight.group_size()),
                      {at<float>(y), y_stride, at<const float>(bias), at<const float>(residual), residual_stride}});

@@ -14,7 +14,7 @@ constexpr int kPrefetchBytes = 8192;
 // From so many rows on, weights wait in the second level, where they do not push the activations out of the first.
 constexpr int kRowsThatFillCache = 6;
 constexpr int kFarPrefetchBytes = 16384, kNearPrefetchBytes = 2048;
-constexpr int kCacheLine = 64, kLineBytes = 128;
+constexpr int kLineBytes = 128;
 
 // Bring the line that is kAhead bytes after p into the first level.
 template <int kAhead>

@@ -16,7 +16,7 @@
 //   load_bf16(p), load_f16(p)       kWidth 2-byte numbers, widened
 //   store_bf16(p, v), store_f16(p, v)          rounded to nearest even; NaN stays NaN
 //   load_bf16_pairs(p, low, high)   kWidth pairs of bf16: the first of each pair, the second of each pair
-//   prefetch(p), prefetch_l2(p)     bring the cache line in, to the first or to the second level
+//   prefetch(p), prefetch_l2(p)     bring the cache line, kCacheLine bytes, in to the first or to the second level
 // and from simd_math.h: exp(v), silu(v), gelu_tanh(v).
 #pragma once
 
@@ -34,6 +34,7 @@
 
 namespace octavo::OCTAVO_ISA {
 
+constexpr int kCacheLine = 64;
 inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 3); }
 inline void prefetch_l2(const void* p) { __builtin_prefetch(p, 0, 2); }
 
