@@ -46,7 +46,6 @@ def test_tokens_are_those_of_the_model_itself(
     assert layers._recorded is not None
     assert tokens(llm) == first
     monkeypatch.setattr(layers, "_recorded", None)
-    monkeypatch.setattr(layers, "_is_recordable", False)
     assert tokens(llm) == first
 
 
@@ -60,9 +59,8 @@ def test_a_model_that_computes_with_torch_runs_as_it_is(
         return compute_layers(self, hidden * 2 / 2, angles, context)
 
     monkeypatch.setattr(CausalLM, "compute_layers", with_torch)
-    llm = engine(checkpoint)
     with caplog.at_level(logging.INFO):
-        assert tokens(llm) == expected
+        assert tokens(engine(checkpoint)) == expected
     assert [record.message for record in caplog.records if "not recorded" in record.message] == [
         "layers are not recorded: aten.mul.Tensor cannot be recorded"
     ]
@@ -80,7 +78,6 @@ def test_calls_that_bypass_the_record_are_noticed(
         return compute_layers(self, copy, angles, context)
 
     monkeypatch.setattr(CausalLM, "compute_layers", with_hidden_copy)
-    llm = engine(checkpoint)
     with caplog.at_level(logging.INFO):
-        assert tokens(llm) == expected
+        assert tokens(engine(checkpoint)) == expected
     assert "layers are not recorded: they gave other numbers" in caplog.messages

@@ -8,24 +8,26 @@ is an input, too. A model that computes something without a native kernel is not
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from octavo.kernels.cpu.recording import Arena, Batch, RecordedCalls, record_checked
+from octavo.models.forward_context import ForwardContext
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
-    from octavo.models.forward_context import ForwardContext
+    from octavo.models.forward_context import LayerKVCache
     from octavo.models.layers.decoder import CausalLM
-
-_FEW_TOKENS = 64  # of a step that is soon computed a second time, to try the record
 
 
 class RecordedLayers:
     """Runs a model: its layers as recorded calls if they can be.
+
+    The record is made and tried in the first step, with two tokens in the padding block of the cache.
 
     Args:
         max_num_tokens: the most tokens in a step; larger ones run as they are.
@@ -33,20 +35,25 @@ class RecordedLayers:
         max_blocks: the most blocks of a sequence.
     """
 
-    def __init__(self, model: CausalLM, *, max_num_tokens: int, max_num_seqs: int, max_blocks: int) -> None:
+    def __init__(
+        self,
+        model: CausalLM,
+        *,
+        max_num_tokens: int,
+        max_num_seqs: int,
+        max_blocks: int,
+    ) -> None:
         self._model = model
-        self._arena = Arena()
         self._largest = Batch(max_num_tokens, max_num_seqs)
         self._recorded: tuple[Tensor, RecordedCalls] | None = None
-        self._is_recordable = model.is_native
-        self._is_first = True
-        num_seqs, num_tokens = (max_num_seqs, max_num_tokens) if self._is_recordable else (0, 0)
-        self._hidden = torch.empty(num_tokens, model.config.hidden_size)
-        self._angles: tuple[Tensor, ...] = ()
-        self._slots = torch.zeros(num_tokens, dtype=torch.int64)
-        self._block_tables = torch.zeros(num_seqs, max_blocks, dtype=torch.int32)
-        self._query_starts = torch.zeros(num_seqs + 1, dtype=torch.int32)
-        self._seq_lens = torch.zeros(num_seqs, dtype=torch.int32)
+        self._is_untried = model.is_native
+        if not model.is_native:
+            return
+        self._hidden = torch.zeros(max_num_tokens, model.config.hidden_size)
+        self._slots = torch.zeros(max_num_tokens, dtype=torch.int64)
+        self._block_tables = torch.zeros(max_num_seqs, max_blocks, dtype=torch.int32)
+        self._query_starts = torch.zeros(max_num_seqs + 1, dtype=torch.int32)
+        self._seq_lens = torch.zeros(max_num_seqs, dtype=torch.int32)
 
     def __call__(self, input_ids: Tensor, context: ForwardContext) -> Tensor:
         """As ``CausalLM.forward``. The result is valid until the next call."""
@@ -54,13 +61,20 @@ class RecordedLayers:
 
     def compute_layers(self, hidden: Tensor, angles: tuple[Tensor, ...], context: ForwardContext) -> Tensor:
         """As ``CausalLM.compute_layers``. The result is valid until the next call."""
+        if self._is_untried:
+            self._is_untried = False
+            self._record(context.kv_caches)
         batch = Batch(len(hidden), len(context.query_lens_host))
-        if self._recorded is None and not self._is_to_be_recorded(batch):
+        is_too_large = batch.num_tokens > self._largest.num_tokens or batch.num_seqs > self._largest.num_seqs
+        if self._recorded is None or is_too_large:
             return self._model.compute_layers(hidden, angles, context)
-        if batch.num_tokens > self._largest.num_tokens or batch.num_seqs > self._largest.num_seqs:
-            return self._model.compute_layers(hidden, angles, context)
-        if not self._angles:
-            self._angles = tuple(part.new_empty(len(self._slots), part.shape[1]) for part in angles)
+        self._place(batch, hidden, angles, context)
+        result, calls = self._recorded
+        calls.run(batch)
+        return result[: batch.num_tokens]
+
+    def _place(self, batch: Batch, hidden: Tensor, angles: tuple[Tensor, ...], context: ForwardContext) -> None:
+        """Copy the inputs of a step to where the calls read them."""
         self._hidden[: batch.num_tokens] = hidden
         for buffer, part in zip(self._angles, angles, strict=True):
             buffer[: batch.num_tokens] = part
@@ -68,40 +82,42 @@ class RecordedLayers:
         self._block_tables[: batch.num_seqs, : context.block_tables.shape[1]] = context.block_tables
         self._query_starts[: batch.num_seqs + 1] = context.query_starts
         self._seq_lens[: batch.num_seqs] = context.seq_lens
-        if self._recorded is None:
-            return self._record(batch, hidden, angles, context)
-        result, calls = self._recorded
-        calls.run(batch)
-        return result[: batch.num_tokens]
 
-    def _is_to_be_recorded(self, batch: Batch) -> bool:
-        """Whether it is time for the record: not in a first step that takes long."""
-        is_late_enough = batch.num_tokens <= _FEW_TOKENS or not self._is_first
-        self._is_first = False
-        return self._is_recordable and is_late_enough
-
-    def _record(self, batch: Batch, hidden: Tensor, angles: tuple[Tensor, ...], context: ForwardContext) -> Tensor:
-        """Compute a step whose inputs have been copied; write the calls down, or find that they cannot be."""
-        expected = self._model.compute_layers(hidden, angles, context)
-        no_lengths = range(self._largest.num_seqs)  # the native kernels read them from tensors
-        largest = replace(
-            context,
+    def _record(self, kv_caches: Sequence[LayerKVCache]) -> None:
+        """Write the calls of the largest step down, and try them with a small one."""
+        trial = Batch(min(2, self._largest.num_tokens))
+        positions = torch.arange(self._largest.num_tokens)
+        largest = ForwardContext(
+            positions=positions,
             slots=self._slots,
             block_tables=self._block_tables,
             query_starts=self._query_starts,
             seq_lens=self._seq_lens,
-            query_lens_host=no_lengths,
-            seq_lens_host=no_lengths,
+            prompt_lens=positions,
+            query_lens_host=range(self._largest.num_seqs),  # the native kernels read lengths from the tensors
+            seq_lens_host=range(self._largest.num_seqs),
+            kv_caches=kv_caches,
         )
+        lengths = [trial.num_tokens]
+        small = ForwardContext(
+            positions=positions[: trial.num_tokens],
+            slots=positions[: trial.num_tokens],
+            block_tables=self._block_tables[:1],
+            query_starts=torch.tensor([0, *lengths], dtype=torch.int32),
+            seq_lens=torch.tensor(lengths, dtype=torch.int32),
+            prompt_lens=torch.tensor(lengths).expand(trial.num_tokens),
+            query_lens_host=lengths,
+            seq_lens_host=lengths,
+            kv_caches=kv_caches,
+        )
+        hidden, angles = self._model.prepare(torch.zeros(trial.num_tokens, dtype=torch.int64), small)
+        self._angles = tuple(part.new_empty(self._largest.num_tokens, part.shape[1]) for part in angles)
+        self._place(trial, hidden, angles, small)
         self._recorded = record_checked(
             lambda: self._model.compute_layers(self._hidden, self._angles, largest),
-            expected,
-            self._arena,
+            self._model.compute_layers(hidden, angles, small),
+            Arena(),
             name="layers",
             largest=self._largest,
-            batch=batch,
+            batch=trial,
         )
-        if self._recorded is not None:
-            return expected
-        self._is_recordable = False
-        return self._model.compute_layers(hidden, angles, context)

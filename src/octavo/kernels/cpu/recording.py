@@ -15,7 +15,6 @@ from __future__ import annotations
 import logging
 import math
 import weakref
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from octavo.kernels.cpu.huge_pages import empty_on_huge_pages
 from octavo.kernels.cpu.loading import load_native, replaced_by
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ ResultT = TypeVar("ResultT", Tensor, list[Tensor])
 
 logger = logging.getLogger(__name__)
 _NAN_BYTE = 0xFF  # four of them are a NaN
+_CACHE_LINE = 64
+_REGION_BYTES = 64 << 20  # of addresses: memory is taken as it is used
 _aten = torch.ops.aten
 # What may stand between two kernels: it only says in other words where numbers are.
 _VIEWS = frozenset(
@@ -76,27 +78,66 @@ class Arena:
 
     def __init__(self) -> None:
         self.checked_kernels: set[tuple[str, ...]] = set()
-        self._free: dict[int, list[np.ndarray[Any, np.dtype[np.uint8]]]] = defaultdict(list)
-        self.num_bytes = 0
+        self._regions: list[_Region] = []
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that has been in use."""
+        return sum(region.num_used for region in self._regions)
 
     def allocate(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Return a tensor whose memory is free for others again as soon as nothing in Python refers to it."""
-        num_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        size = 1 << max(num_bytes - 1, 63).bit_length()  # few different sizes, so that batches of all sizes share
-        if self._free[size]:
-            buffer = self._free[size].pop()
-        else:
-            buffer = _aligned(size)
-            self.num_bytes += size
-        lent = buffer[:]
-        weakref.finalize(lent, self._free[size].append, buffer)
+        num_bytes = math.prod(shape) * dtype.itemsize
+        size = max(-(-num_bytes // _CACHE_LINE), 1) * _CACHE_LINE
+        lent = next(filter(lambda part: part is not None, (region.lend(size) for region in self._regions)), None)
+        if lent is None:
+            self._regions.append(_Region(max(size, _REGION_BYTES)))
+            lent = self._regions[-1].lend(size)
+        assert lent is not None, "a new region has room for what it was made for"
         return torch.from_numpy(lent)[:num_bytes].view(dtype).view(shape)
 
     def fill_free(self, byte: int, share: float = 1) -> None:
-        """Overwrite everything that no tensor refers to, or the first part of each buffer."""
-        for size, buffers in self._free.items():
-            for buffer in buffers:
-                buffer[: math.ceil(share * size)] = byte
+        """Overwrite what was lent and is free now, or the first part of each piece."""
+        for region in self._regions:
+            region.fill_free(byte, share)
+
+
+class _Region:
+    """Bytes side by side, lent in pieces: each time the first ones that are free, which were used last."""
+
+    def __init__(self, size: int) -> None:
+        self.num_used = 0
+        self._memory = empty_on_huge_pages((size,), torch.uint8).numpy()
+        self._free = [(0, size)]  # begin and end of each gap, in order
+        self._lent: set[tuple[int, int]] = set()  # at some time
+
+    def lend(self, size: int) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
+        """Return so many bytes, which come back when nothing refers to them, or None if no gap has as many."""
+        for index, (begin, end) in enumerate(self._free):
+            if end - begin >= size:
+                self._free[index : index + 1] = [(begin + size, end)] if end - begin > size else []
+                self._lent.add((begin, begin + size))
+                self.num_used = max(self.num_used, begin + size)
+                lent = self._memory[begin : begin + size]
+                weakref.finalize(lent, self._take_back, begin, begin + size)
+                return lent
+        return None
+
+    def fill_free(self, byte: int, share: float) -> None:
+        """As of the arena."""
+        for first, last in self._lent:
+            last = first + math.ceil(share * (last - first))
+            for begin, end in self._free:
+                self._memory[max(first, begin) : min(last, end)] = byte
+
+    def _take_back(self, begin: int, end: int) -> None:
+        gaps: list[tuple[int, int]] = []
+        for gap in sorted([*self._free, (begin, end)]):
+            if gaps and gaps[-1][1] == gap[0]:
+                gaps[-1] = (gaps[-1][0], gap[1])
+            else:
+                gaps.append(gap)
+        self._free = gaps
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,10 +300,3 @@ class _OnlyViews(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func is _aten.empty.memory_format:
             return self._arena.allocate(tuple(args[0]), (kwargs or {}).get("dtype") or torch.get_default_dtype())
         raise NotRecordableError(f"{func} cannot be recorded")
-
-
-def _aligned(size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Return uninitialised memory at the start of a cache line."""
-    buffer = np.empty(size + 64, dtype=np.uint8)
-    start = -buffer.ctypes.data % 64
-    return buffer[start : start + size]

@@ -82,6 +82,7 @@ class SelfAttention(nn.Module):
             key_scales=kv_cache.key_scales,
             value_scales=kv_cache.value_scales,
         )
+        del key, value  # the memory of all three is free for what follows
         attended = kernels.paged_attention(
             query,
             kv_cache.key,
