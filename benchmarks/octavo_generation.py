@@ -37,6 +37,8 @@ class OctavoGenerator:
         if not isinstance(self.core.runner, Runner):
             raise TypeError("the engine's runner has no model")
         self.ready = built.ready
+        while built.use_idle_time():  # as the engine's process does until the first request
+            pass
         self._num_requests = 0
 
     def generate(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from octavo.engine import memory
 from octavo.engine.batch_invariance import is_batch_invariant, log_batch_invariance
 from octavo.engine.core import EngineCore
 from octavo.engine.kv_cache import KVCacheManager
+from octavo.engine.kv_cache_pages import KVCachePages
 from octavo.engine.lora.adapters import Adapters
 from octavo.engine.messages import EngineReady
 from octavo.engine.profiling import run_largest_steps
@@ -46,10 +47,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class BuiltEngine:
-    """An engine core and what its client wants to know about it."""
+    """An engine core and what its client wants to know about it.
+
+    Attributes:
+        use_idle_time: does a little of what makes later steps faster, and says whether there is more.
+    """
 
     core: EngineCore
     ready: EngineReady
+    use_idle_time: Callable[[], bool]
 
 
 def build_engine(
@@ -148,7 +154,8 @@ def build_engine(
         failed_adapters=failed,
     )
     grammars = GrammarCompiler(lambda: _read_vocabulary(config, directory, model_config.vocab_size))
-    return BuiltEngine(EngineCore(scheduler, runner, model_config, grammars, loaded), ready)
+    core = EngineCore(scheduler, runner, model_config, grammars, loaded)
+    return BuiltEngine(core, ready, KVCachePages(runner.kv_caches).make_some)
 
 
 def _read_vocabulary(config: EngineConfig, directory: Path, vocab_size: int) -> LLTokenizer:

@@ -44,7 +44,9 @@ from octavo.observe.logging import set_up_logging
 
 if TYPE_CHECKING:
     from octavo.engine.any_core import AnyCore
+    from octavo.engine.builder import BuiltEngine
     from octavo.engine.lora.request import LoRARequest
+    from octavo.engine.pooling.builder import BuiltPoolingEngine
 
 _LINGER_MS = 2000
 logger = logging.getLogger(__name__)
@@ -72,11 +74,11 @@ def main() -> int:
         socket.connect(address)
     try:
         with uncollected():
-            core = _build(launch, outbox)
-        if core is None:
+            built = _build(launch, outbox)
+        if built is None:
             return 2
         give_back_freed_memory()
-        _run(core, inbox, outbox)
+        _run(built, inbox, outbox)
     except Exception as error:  # the last line of defence: whatever it is, the parent must learn the cause
         logger.exception("the engine failed")
         _send(outbox, EngineFailed(f"{type(error).__name__}: {error}", is_user_error=False))
@@ -86,7 +88,7 @@ def main() -> int:
     return 0
 
 
-def _build(launch: EngineLaunch, outbox: zmq.Socket[bytes]) -> AnyCore | None:
+def _build(launch: EngineLaunch, outbox: zmq.Socket[bytes]) -> BuiltEngine | BuiltPoolingEngine | None:
     """Build the engine and announce it, or announce why it cannot be built and return None."""
     started = time.monotonic()
     directory = Path(launch.directory)
@@ -103,14 +105,17 @@ def _build(launch: EngineLaunch, outbox: zmq.Socket[bytes]) -> AnyCore | None:
         return None
     built.ready.load_seconds = time.monotonic() - started
     _send(outbox, built.ready)
-    return built.core
+    return built
 
 
-def _run(core: AnyCore, inbox: zmq.Socket[bytes], outbox: zmq.Socket[bytes]) -> None:
+def _run(built: BuiltEngine | BuiltPoolingEngine, inbox: zmq.Socket[bytes], outbox: zmq.Socket[bytes]) -> None:
     """Alternate between taking messages and computing steps until told to shut down."""
+    core: AnyCore = built.core
     decoder = msgspec.msgpack.Decoder(ClientMessage)
     while True:
         while not core.has_work or inbox.poll(0):
+            while not core.has_work and not inbox.poll(0) and built.use_idle_time():
+                pass
             message = decoder.decode(inbox.recv())
             if isinstance(message, Shutdown):
                 return

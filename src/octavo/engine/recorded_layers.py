@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from octavo.models.forward_context import LayerKVCache
     from octavo.models.layers.decoder import CausalLM
 
+_MOST_TOKENS = 2048  # in larger steps Python takes a small part of the time, and the record's memory would be large
+
 
 class RecordedLayers:
     """Runs a model: its layers as recorded calls if they can be.
@@ -30,7 +32,7 @@ class RecordedLayers:
     The record is made and tried in the first step, with two tokens in the padding block of the cache.
 
     Args:
-        max_num_tokens: the most tokens in a step; larger ones run as they are.
+        max_num_tokens: the most tokens in a step. Steps with more than 2,048 run as they are.
         max_num_seqs: the most sequences in a step.
         max_blocks: the most blocks of a sequence.
     """
@@ -44,13 +46,13 @@ class RecordedLayers:
         max_blocks: int,
     ) -> None:
         self._model = model
-        self._largest = Batch(max_num_tokens, max_num_seqs)
+        self._largest = Batch(min(max_num_tokens, _MOST_TOKENS), max_num_seqs)
         self._recorded: tuple[Tensor, RecordedCalls] | None = None
         self._is_untried = model.is_native
         if not model.is_native:
             return
-        self._hidden = torch.zeros(max_num_tokens, model.config.hidden_size)
-        self._slots = torch.zeros(max_num_tokens, dtype=torch.int64)
+        self._hidden = torch.zeros(self._largest.num_tokens, model.config.hidden_size)
+        self._slots = torch.zeros(self._largest.num_tokens, dtype=torch.int64)
         self._block_tables = torch.zeros(max_num_seqs, max_blocks, dtype=torch.int32)
         self._query_starts = torch.zeros(max_num_seqs + 1, dtype=torch.int32)
         self._seq_lens = torch.zeros(max_num_seqs, dtype=torch.int32)

@@ -43,6 +43,10 @@ class BuiltPoolingEngine:
     core: PoolingCore
     ready: EngineReady
 
+    def use_idle_time(self) -> bool:
+        """As of an engine that generates: there is nothing to do."""
+        return False
+
 
 def build_pooling_engine(
     config: EngineConfig,

@@ -25,18 +25,17 @@ inline int64_t queries_of_item(const PagedAttentionArgs& args) {
     return larger(1, kItemRows / (args.num_heads / args.cache.num_kv_heads));
 }
 
-// Brings in the heads of some queries in small portions. They lie apart from each other, so the processor does not see them coming.
+// Brings in the queries of an item in small portions. They lie apart from each other, so the processor does not see them coming.
 class QueryFetch {
   public:
-    // For an item's queries, those of [tokens][heads][head_dim] floats; `stride` is from token to token.
-    QueryFetch(const PagedAttentionArgs& args, const PrefillItem& item, const float* tokens, int64_t stride)
-        : stride_(stride * sizeof(float)), num_left_(item.num_queries) {
+    QueryFetch() = default;
+    QueryFetch(const PagedAttentionArgs& args, const PrefillItem& item)
+        : stride_(args.query_stride * sizeof(float)), num_left_(item.num_queries) {
         const int64_t head_floats = args.num_heads / args.cache.num_kv_heads * args.cache.head_dim;
         const int64_t first = Sequence(args, item.sequence).first_token + item.first_query;
-        next_ = reinterpret_cast<const char*>(tokens + first * stride + item.kv_head * head_floats);
+        next_ = reinterpret_cast<const char*>(args.query + first * args.query_stride + item.kv_head * head_floats);
         num_bytes_ = head_floats * sizeof(float);
     }
-    QueryFetch() = default;
 
     void fetch(int64_t num_lines) {
         for (; num_lines > 0 && num_left_ > 0; --num_lines) {
@@ -118,7 +117,7 @@ class Prefill {
           padded_rows_(round_up(num_rows_, kWidth)),
           stride_(PrefillArea<Products>::rows(args)),
           first_position_(sequence_.position_of_query(item.first_query)) {
-        if (next) next_queries_ = QueryFetch(args, *next, args.query, args.query_stride);
+        if (next) next_queries_ = QueryFetch(args, *next);
     }
 
     void run() {
