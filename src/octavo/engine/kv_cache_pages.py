@@ -7,12 +7,12 @@ else to do makes the pages that it will write to first.
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from octavo.engine.libc import libc
 from octavo.kernels.cpu.huge_pages import HUGE_PAGE_BYTES
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ class KVCachePages:
     """
 
     def __init__(self, kv_caches: Sequence[LayerKVCache]) -> None:
-        parts = {part.data_ptr(): part for cache in kv_caches for part in (cache.key, cache.value)}
-        self._pieces = iter(()) if sys.platform != "linux" else _pieces(list(parts.values()))
+        parts = {part.data_ptr(): part for cache in kv_caches for part in (cache.key, cache.value) if part.is_cpu}
+        self._pieces = _pieces(list(parts.values())) if sys.platform == "linux" else iter(())
 
     def make_some(self) -> bool:
         """Make a few pages, for some hundredths of a second; whether there may be more to make."""
@@ -42,10 +42,7 @@ class KVCachePages:
             piece = next(self._pieces, None)
             if piece is None:
                 return False
-            begin, num_bytes = piece
-            if (
-                _madvise()(begin, num_bytes, _MADV_POPULATE_WRITE) != 0
-            ):  # an older system: pages come when they are used
+            if libc().madvise(*piece, _MADV_POPULATE_WRITE) != 0:  # an older system: pages come when they are used
                 self._pieces = iter(())
                 return False
         return True
@@ -54,17 +51,13 @@ class KVCachePages:
 def _pieces(parts: Sequence[Tensor]) -> Iterator[tuple[int, int]]:
     """Yield addresses and sizes: some blocks of all layers, then the next ones."""
     left = _MOST_BYTES
-    for offset in range(0, max(part.nbytes for part in parts), HUGE_PAGE_BYTES):
+    for offset in range(0, max((part.nbytes for part in parts), default=0), HUGE_PAGE_BYTES):
         for part in parts:
-            if not part.is_cpu or offset >= part.nbytes or left <= 0:
+            if left <= 0:
+                return
+            if offset >= part.nbytes:
                 continue
             begin, end = part.data_ptr() + offset, part.data_ptr() + min(offset + HUGE_PAGE_BYTES, part.nbytes)
             begin -= begin % mmap.PAGESIZE
             left -= end - begin
             yield begin, end - begin
-
-
-def _madvise() -> ctypes._FuncPointer:
-    madvise = ctypes.CDLL(None).madvise
-    madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    return madvise

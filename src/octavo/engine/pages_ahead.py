@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from octavo.engine.libc import libc
 from octavo.engine.memory import available_host_memory
 from octavo.errors import OctavoError
 from octavo.plan.request import read_shape
@@ -56,7 +57,7 @@ class PagesAhead:
         if not self.num_bytes:
             yield
         elif not has_native():
-            _libc().munmap(self._begin, self.num_bytes)
+            libc().munmap(self._begin, self.num_bytes)
             yield
         else:
             load_native().lend_pages(self._begin, self.num_bytes)
@@ -102,21 +103,10 @@ def _map(num_bytes: int) -> int:
     Raises:
         MemoryError: the system lends no more addresses.
     """
-    libc = _libc()
     access, flags = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    address = libc.mmap(None, num_bytes + _HUGE_PAGE_BYTES, access, flags, -1, 0)
+    address = libc().mmap(None, num_bytes + _HUGE_PAGE_BYTES, access, flags, -1, 0)
     if address == ctypes.c_void_p(-1).value:
         raise MemoryError(f"{num_bytes:,} bytes cannot be mapped")
     begin: int = address + -address % _HUGE_PAGE_BYTES
-    libc.madvise(begin, num_bytes, _MADV_HUGEPAGE)  # only advice
+    libc().madvise(begin, num_bytes, _MADV_HUGEPAGE)  # only advice
     return begin
-
-
-def _libc() -> ctypes.CDLL:
-    libc = ctypes.CDLL(None)
-    libc.mmap.restype = ctypes.c_void_p
-    memory = (ctypes.c_void_p, ctypes.c_size_t)
-    libc.mmap.argtypes = (*memory, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
-    libc.munmap.argtypes = memory
-    libc.madvise.argtypes = (*memory, ctypes.c_int)
-    return libc

@@ -89,12 +89,15 @@ class Arena:
         """Return a tensor whose memory is free for others again as soon as nothing in Python refers to it."""
         num_bytes = math.prod(shape) * dtype.itemsize
         size = max(-(-num_bytes // _CACHE_LINE), 1) * _CACHE_LINE
-        lent = next(filter(lambda part: part is not None, (region.lend(size) for region in self._regions)), None)
-        if lent is None:
-            self._regions.append(_Region(max(size, _REGION_BYTES)))
-            lent = self._regions[-1].lend(size)
-        assert lent is not None, "a new region has room for what it was made for"
-        return torch.from_numpy(lent)[:num_bytes].view(dtype).view(shape)
+        return torch.from_numpy(self._lend(size))[:num_bytes].view(dtype).view(shape)
+
+    def _lend(self, size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        for region in self._regions:
+            lent = region.lend(size)
+            if lent is not None:
+                return lent
+        self._regions.append(_Region(max(size, _REGION_BYTES)))
+        return self._lend(size)
 
     def fill_free(self, byte: int, share: float = 1) -> None:
         """Overwrite what was lent and is free now, or the first part of each piece."""
@@ -238,13 +241,12 @@ def record_checked(
         return result, calls
     # What was not written down would compute with NaN.
     arena.fill_free(_NAN_BYTE, batch.num_tokens / largest.num_tokens)
-    for computed, wanted in zip(_tensors(result), _tensors(expected), strict=True):
-        computed[: len(wanted)].view(torch.uint8).fill_(_NAN_BYTE)
+    wanted = _tensors(expected)
+    computed = [tensor[: len(one)] for tensor, one in zip(_tensors(result), wanted, strict=True)]
+    for tensor in computed:
+        tensor.view(torch.uint8).fill_(_NAN_BYTE)
     calls.run(batch)
-    if all(
-        torch.equal(computed[: len(wanted)], wanted)
-        for computed, wanted in zip(_tensors(result), _tensors(expected), strict=True)
-    ):
+    if all(map(torch.equal, computed, wanted)):
         arena.checked_kernels.add(kernels)
         return result, calls
     logger.warning("%s are not recorded: they gave other numbers", name)
